@@ -24,5 +24,10 @@ target_include_directories(CLI11::CLI11 SYSTEM INTERFACE ${CLI11_INCLUDE})
 find_path(TOMLPLUSPLUS_INCLUDE toml++/toml.h REQUIRED)
 add_library(tomlplusplus::tomlplusplus INTERFACE IMPORTED)
 target_include_directories(tomlplusplus::tomlplusplus SYSTEM INTERFACE ${TOMLPLUSPLUS_INCLUDE})
+find_library(TOMLPLUSPLUS_LIBRARY tomlplusplus)
+if(TOMLPLUSPLUS_LIBRARY)  # compiled once by the distribution; else its parser is compiled here
+  target_compile_definitions(tomlplusplus::tomlplusplus INTERFACE TOML_HEADER_ONLY=0)
+  target_link_libraries(tomlplusplus::tomlplusplus INTERFACE ${TOMLPLUSPLUS_LIBRARY})
+endif()
 
 include(cmake/Cuda.cmake)

@@ -33,7 +33,7 @@ struct LoadOptions {
   bool verify = true;     // check the hashes of a manifest
   bool skip_bad = false;  // leave bad pictures out, up to skip_limit of them, with a warning
   double skip_limit = 0.01;
-  std::function<void(const std::string&)> warn;
+  std::function<void(const std::string&)> warn = {};
 };
 
 // An IDX pair of u8 grey images (N,H,W) and labels (N). channels 3 repeats the grey.

@@ -116,20 +116,25 @@ DatasetWriter::DatasetWriter(fs::path folder, std::vector<std::string> classes,
     for (const std::string& line : read_whole_lines(file, max_manifest_bytes)) whole += line + '\n';
     if (whole.size() != fs::file_size(file)) write_file_atomic(file, whole);
   }
-  // A line whose picture is gone: the line goes too, and the picture is made again.
+  // A line whose picture is gone: the line goes too, and the picture is made again. It may stand in a
+  // manifest of shards when this run makes the whole set.
   std::set<int64_t> gone;
   for (const ManifestLine& line : read_manifests(folder_, classes_)) {
     std::error_code none;
     const bool present = fs::is_regular_file(folder_ / line.file, none);
-    (present ? complete_ : gone).insert(line.index);
+    if (present) complete_.insert(line.index);
+    if (!present && (!owned || owned(line.index))) gone.insert(line.index);
   }
-  if (!gone.empty()) {
+  for (const fs::path& listed : gone.empty() ? std::vector<fs::path>{} : manifests_of(folder_)) {
     std::string kept;
-    for (const std::string& line : read_whole_lines(file, max_manifest_bytes)) {
-      const Json value = parse_json(line, file.string());
-      if (gone.count(value.at("index").get<int64_t>()) == 0) kept += line + '\n';
+    bool changed = false;
+    for (const std::string& line : read_whole_lines(listed, max_manifest_bytes)) {
+      const Json value = parse_json(line, listed.string());
+      const bool keep = gone.count(value.at("index").get<int64_t>()) == 0;
+      if (keep) kept += line + '\n';
+      changed = changed || !keep;
     }
-    write_file_atomic(file, kept);
+    if (changed) write_file_atomic(listed, kept);
   }
   manifest_ = std::make_unique<LineAppender>(file);
 }

@@ -71,7 +71,7 @@ void Exec::to_host(void* to, const Tensor& from) {
 }
 
 double Exec::scalar(const Tensor& x) {
-  require(x.numel() == 1, "[scalar] of ", x.shape().str());
+  require(x.numel() == 1, "[scalar] of ", x.shape());
   if (x.dtype() == DType::f64) return to_vector<double>(x)[0];
   return static_cast<double>(to_vector<float>(x)[0]);
 }

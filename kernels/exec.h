@@ -35,7 +35,7 @@ class Exec {
   template <class T>
   Tensor from_vector(const std::vector<T>& v, const Shape& shape) {
     require(static_cast<int64_t>(v.size()) == shape.numel(), "[from_vector] ", v.size(),
-            " values for shape ", shape.str());
+            " values for shape ", shape);
     return from_host(v.data(), shape, dtype_of<T>());
   }
   void to_host(void* to, const Tensor& from);  // packs strided rows

@@ -37,6 +37,8 @@ std::string Shape::str() const {
   return s + "]";
 }
 
+std::ostream& operator<<(std::ostream& out, const Shape& shape) { return out << shape.str(); }
+
 Tensor::Tensor(std::shared_ptr<Storage> storage, Shape shape, DType dtype, int64_t offset,
                int64_t row_stride)
     : storage_(std::move(storage)), shape_(shape), dtype_(dtype), offset_(offset) {
@@ -54,15 +56,15 @@ void* Tensor::raw() const {
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
-  require(shape.numel() == numel(), "[reshape] ", shape_.str(), " to ", shape.str());
+  require(shape.numel() == numel(), "[reshape] ", shape_, " to ", shape);
   const bool keeps_rows = shape.rank() > 0 && rank() > 0 && shape[-1] == shape_[-1];
-  require(dense() || keeps_rows, "[reshape] strided ", shape_.str(), " to ", shape.str());
+  require(dense() || keeps_rows, "[reshape] strided ", shape_, " to ", shape);
   return Tensor(storage_, shape, dtype_, offset_, keeps_rows ? row_stride_ : -1);
 }
 
 Tensor Tensor::slice(int64_t begin, int64_t end) const {
   require(rank() >= 1 && 0 <= begin && begin <= end && end <= shape_[0], "[slice] [", begin, ",", end,
-          ") of ", shape_.str());
+          ") of ", shape_);
   Shape s = shape_;
   s.set(0, end - begin);
   int64_t step = 1;  // elements between leading indices
@@ -75,7 +77,7 @@ Tensor Tensor::slice(int64_t begin, int64_t end) const {
 
 Tensor Tensor::columns(int64_t begin, int64_t end) const {
   require(rank() >= 1 && 0 <= begin && begin <= end && end <= shape_[-1], "[columns] [", begin, ",",
-          end, ") of ", shape_.str());
+          end, ") of ", shape_);
   Shape s = shape_;
   s.set(-1, end - begin);
   return Tensor(storage_, s, dtype_, offset_ + begin, row_stride_);

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <iosfwd>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,6 +40,9 @@ class Shape {
   std::array<int64_t, max_rank> dims_{};
   int rank_ = 0;
 };
+
+// So that a message takes the shape itself and the text is made only when the message is.
+std::ostream& operator<<(std::ostream& out, const Shape& shape);
 
 // Memory of one tensor; returns itself to its pool when the last handle goes.
 struct Storage;

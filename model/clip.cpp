@@ -80,7 +80,7 @@ ClipText::ClipText(const Builder& root, const ClipConfig& c) : config_(c) {
 }
 
 Var ClipText::operator()(Tape& t, const Tensor& ids) const {
-  require(ids.rank() == 2 && ids.dim(1) <= config_.max_positions, "[clip_text] ids ", ids.shape().str(),
+  require(ids.rank() == 2 && ids.dim(1) <= config_.max_positions, "[clip_text] ids ", ids.shape(),
           ", at most ", config_.max_positions, " positions");
   Var x = embedding(t, tokens_->var(), ids);
   const Var all = positions_->var();
@@ -108,7 +108,7 @@ ClipVision::ClipVision(const Builder& root, const ClipConfig& c) : config_(c) {
 
 Var ClipVision::operator()(Tape& t, const Var& pixels) const {
   require(pixels.value().rank() == 4 && pixels.dim(1) == config_.image_size && pixels.dim(2) == config_.image_size,
-          "[clip_vision] pixels ", pixels.shape().str(), ", expected side ", config_.image_size);
+          "[clip_vision] pixels ", pixels.shape(), ", expected side ", config_.image_size);
   const Var maps = patches_(t, pixels);
   const int64_t n = maps.dim(0), tokens = maps.dim(1) * maps.dim(2), d = maps.dim(3);
   Var x = prepend_token(t, class_embedding_->var(), reshape(t, maps, {n, tokens, d}));

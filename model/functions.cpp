@@ -37,6 +37,14 @@ struct Sink {
   }
 };
 
+// An op that writes several gradients in one pass must not be given one slot twice: a value that is also another
+// input goes in as a view, which has a slot of its own.
+Var apart(Tape& t, const Var& v, std::initializer_list<const Var*> others) {
+  for (const Var* other : others)
+    if (v.needs_grad() && v.slot() == other->slot()) return reshape(t, v, v.shape());
+  return v;
+}
+
 }  // namespace
 
 Var linear(Tape& t, const Var& x, const Var& w, const Var& bias) {
@@ -108,9 +116,10 @@ Var layer_norm(Tape& t, const Var& x, const Var& gamma, const Var& beta, double 
 }
 
 Var batch_norm(Tape& t, const Var& x, const Var& gamma, const Var& beta, const Tensor& running_mean,
-               const Tensor& running_var, const Var& residual, double eps, double momentum, bool relu,
+               const Tensor& running_var, const Var& shortcut, double eps, double momentum, bool relu,
                bool training) {
   Exec& ex = t.exec();
+  const Var residual = apart(t, shortcut, {&x});
   const Tensor y = t.empty_like(x.value());
   if (!training) {
     require(!t.records({&x, &gamma, &beta, &residual}), "[batch_norm] evaluation has no backward");
@@ -147,9 +156,10 @@ Var geglu(Tape& t, const Var& x) {
   });
 }
 
-Var attention(Tape& t, const Var& q, const Var& k, const Var& v, int64_t heads, double factor,
+Var attention(Tape& t, const Var& q, const Var& key, const Var& value, int64_t heads, double factor,
               bool causal) {
   Exec& ex = t.exec();
+  const Var k = apart(t, key, {&q}), v = apart(t, value, {&q, &k, &key});
   const Tensor o = t.empty_like(q.value());
   const Tensor lse = ex.empty({q.dim(0), heads, q.dim(1)}, q.value().dtype());
   attention_forward(ex, o, lse, q.value(), k.value(), v.value(), heads, factor, causal);

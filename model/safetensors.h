@@ -7,6 +7,7 @@
 // shrinks is an IoError.
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -96,6 +97,14 @@ class SafetensorsWriter {
   void add_bf16(const std::string& name, const std::vector<int64_t>& shape, const float* data);
   void add_i64(const std::string& name, const std::vector<int64_t>& shape, const int64_t* data);
   void set_metadata(const std::string& key, const std::string& value) { metadata_[key] = value; }
+
+  // What was added so far, for checksums.
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  void visit(const std::function<void(const std::string& name, WeightType dtype,
+                                      const std::vector<int64_t>& shape, const void* data,
+                                      uint64_t bytes)>& f) const {
+    for (const Entry& e : entries_) f(e.name, e.dtype, e.shape, e.data, e.bytes);
+  }
 
   // Appears under its name only when whole and durable.
   void write(const std::filesystem::path& path) const;

@@ -26,15 +26,15 @@ Var Tape::result(const char* op, Tensor value, std::initializer_list<const Var*>
 
 void Tape::backward(const Var& output, const Tensor& dout) {
   require(output.needs_grad(), "[backward] the output depends on nothing that needs a gradient");
-  require(dout.defined() || output.value().numel() == 1, "[backward] of ", output.shape().str(),
+  require(dout.defined() || output.value().numel() == 1, "[backward] of ", output.shape(),
           " needs its gradient");
   backward({{output, dout.defined() ? dout : exec_.full(output.shape(), 1, output.value().dtype())}});
 }
 
 void Tape::backward(const std::vector<std::pair<Var, Tensor>>& outputs) {
   for (const auto& [output, dout] : outputs) {
-    require(dout.shape() == output.shape(), "[backward] gradient ", dout.shape().str(), " for output ",
-            output.shape().str());
+    require(dout.shape() == output.shape(), "[backward] gradient ", dout.shape(), " for output ",
+            output.shape());
     pass_gradient(exec_, output.slot(), dout, false);
   }
   while (!nodes_.empty()) {

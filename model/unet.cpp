@@ -199,9 +199,9 @@ Var UNet::run(Tape& t, const Level& level, size_t i, Var x, const Var& silu_time
 
 Var UNet::operator()(Tape& t, const Var& sample, const Tensor& timestep, const Var& context) const {
   require(sample.value().rank() == 4 && sample.dim(3) == config_.in_channels, "[unet] sample ",
-          sample.shape().str(), ", expected ", config_.in_channels, " channels");
+          sample.shape(), ", expected ", config_.in_channels, " channels");
   require(context.value().rank() == 3 && context.dim(0) == sample.dim(0) && context.dim(2) == config_.context_dim,
-          "[unet] context ", context.shape().str(), ", expected width ", config_.context_dim);
+          "[unet] context ", context.shape(), ", expected width ", config_.context_dim);
   Exec& ex = t.exec();
   const Tensor features = ex.empty({sample.dim(0), config_.channels[0]}, sample.value().dtype());
   timestep_embedding(ex, features, timestep, config_.flip_sin_to_cos, config_.freq_shift);

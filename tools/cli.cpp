@@ -292,7 +292,10 @@ bool Options::parse(const std::vector<std::string>& arguments, const std::string
   } catch (const CLI::ParseError& e) {
     // What CLI11 still finds is an option whose value is not there: "--steps: 1 required TEXT
     // missing".
-    throw UsageError(concat(command, ": ", printable(e.what())));
+    const std::string text = e.what();
+    throw UsageError(concat(
+        command, ": ", printable(text.substr(0, text.find(':'))),
+        dynamic_cast<const CLI::ArgumentMismatch*>(&e) ? " has no value" : ": not understood"));
   }
   if (help->count() > 0) return false;
   for (const std::string& word : app.remaining()) {

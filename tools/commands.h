@@ -8,6 +8,7 @@ namespace realfake {
 
 std::vector<Command> all_commands();
 
+Command make_demo_command();
 Command make_pretrain_command();
 Command make_embed_command();
 Command make_finetune_command();

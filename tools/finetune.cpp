@@ -47,6 +47,7 @@ struct Finetune {
     options.seed = static_cast<uint64_t>(common.seed);
     Exec exec = common.open();
     const Embedded data = load_embedded(exec, embedded, "");
+    require_fits(data, model, embedded.string());
     const FinetuneResult r = finetune(exec, model, data, options, run.folder, run.resumes(), folder);
     folder.finish();
     std::cout << "steps: " << r.steps << "\nloss: " << r.loss << " (denoising " << r.denoise << ", matching " << r.match

@@ -42,7 +42,7 @@ struct Generate {
   int go(const Options& o) {
     int64_t index = 0, count = 0;
     char rest = 0;
-    if (std::sscanf(shard.c_str(), "%ld/%ld%c", &index, &count, &rest) != 2)
+    if (std::sscanf(shard.c_str(), "%ld/%ld%c", &index, &count, &rest) != 2 || index < 0 || index >= count)
       throw UsageError("--shard is '" + shard + "', expected i/n with 0 <= i < n");
     options.shard = index;
     options.shards = count;
@@ -54,6 +54,7 @@ struct Generate {
     RunFolder folder(own, o.resolved_toml(), run.display());
     Exec exec = common.open();
     const Embedded data = load_embedded(exec, embedded, "");
+    require_fits(data, model, embedded.string());
     const GenerateResult r = generate(exec, model, data, options, run.folder, folder);
     folder.finish();
     std::cout << r.written << " images written, " << r.present << " were there: " << run.folder.string() << "\n";

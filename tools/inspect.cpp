@@ -4,6 +4,7 @@
 
 #include "data/dataset.h"
 #include "data/manifest.h"
+#include "kernels/base/text.h"
 #include "model/pipeline.h"
 #include "model/safetensors.h"
 #include "tools/commands.h"
@@ -201,10 +202,17 @@ std::string shown(const Json& value, const char* key) {
   return printable(value[key].get<std::string>());
 }
 
+// Training scripts put whole settings into the metadata; --json has them in full.
+std::string shortened(const std::string& text) {
+  const std::string line = printable(text);
+  return line.size() <= 160 ? line
+                            : line.substr(0, valid_utf8_prefix(line.substr(0, 160))) + " ...";
+}
+
 void print_weights(const Json& r) {
   std::cout << shown(r, "file") << ": " << shown(r, "is") << "\n";
   for (const auto& [key, value] : r["metadata"].items())
-    std::cout << "  " << printable(key) << " = " << printable(value.get<std::string>()) << "\n";
+    std::cout << "  " << printable(key) << " = " << shortened(value.get<std::string>()) << "\n";
   size_t width = 0;
   for (const Json& t : r["tensors"]) width = std::max(width, t["name"].get<std::string>().size());
   for (const Json& t : r["tensors"])
@@ -233,7 +241,7 @@ void print_pipeline(const Json& r) {
     std::cout << line << "\n";
     if (c.contains("config"))
       for (const auto& [key, value] : c["config"].items())
-        if (key.empty() || key[0] != '_')
+        if (!value.is_null() && key.rfind("_", 0) != 0)
           std::cout << "    " << printable(key) << " = "
                     << printable(value.dump(-1, ' ', false, Json::error_handler_t::replace))
                     << "\n";

@@ -20,7 +20,7 @@ std::string scaled_label(const std::string& name, const std::string& prefix,
   if (!name.starts_with(prefix + "_")) return "";
   const std::string factor = factor_of(name.substr(prefix.size() + 1));
   if (factor.empty()) return "";
-  return concat(label, ", ", factor, factor == "1" ? " picture" : " pictures", " per real one");
+  return concat(label, ", ", factor, " per real picture");
 }
 
 }  // namespace
@@ -47,7 +47,7 @@ std::string row_label(const std::string& name) {
 }
 
 std::string group_label(const std::string& group) {
-  if (group == "ablation") return "Ablation: what each part of the method adds";
+  if (group == "ablation") return "Ablation: what each part adds";
   if (group == "fewshot") return "Few real pictures";
   return group;
 }

@@ -4,7 +4,7 @@
 
 namespace realfake {
 
-// "Real-Fake, 2 pictures per real one" for "realfake_2x"; empty for a name that is not known.
+// "Real-Fake, 2 per real picture" for "realfake_2x"; empty for a name that is not known.
 std::string row_label(const std::string& name);
 std::string group_label(const std::string& group);
 // "real", "base", "fake" or "other": the colour of the row.

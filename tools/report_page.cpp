@@ -238,35 +238,8 @@ void write_result_row(Html& html, const ResultRow& row, bool frechet, bool fidel
   if (fidelity) value_cell(html, row.fidelity, 1);
 }
 
-void write_results(Html& html, const Report& report) {
-  if (report.rows.empty()) return;
-  bool frechet = false, fidelity = false;
-  std::vector<std::string> groups = {""};
-  for (const ResultRow& row : report.rows) {
-    frechet |= !row.frechet.empty();
-    fidelity |= !row.fidelity.empty();
-    if (std::find(groups.begin(), groups.end(), row.group()) == groups.end())
-      groups.push_back(row.group());
-  }
-  const Html::Scope section = html.in("section");
-  html.element("h2", "Accuracy on held-out real pictures");
-  {
-    const Html::Scope p = html.in("p", {{"class", "soft"}});
-    html.text(
-        "Percent correct of classifiers that differ only in what they were trained on: mean over "
-        "seeds (bar, from 0 to "
-        "100), lowest to highest (bracket), each seed, and the standard error that the size of the "
-        "test set alone gives "
-        "to one measurement. Differences of that order are noise.");
-    if (frechet)
-      html.text(
-          " Fréchet distance: between generated and real pictures in the features of a classifier; "
-          "lower is nearer.");
-    if (fidelity)
-      html.text(
-          " Label fidelity: percent that a classifier trained on real pictures gives their "
-          "intended label.");
-  }
+void write_result_table(Html& html, const Report& report, const std::vector<std::string>& groups,
+                        bool frechet, bool fidelity) {
   const ScrollTable table(html, "Accuracy");
   column_heads(html, {{"Trained on", ""},
                       {"Accuracy, %", "num"},
@@ -289,6 +262,37 @@ void write_results(Html& html, const Report& report) {
   }
 }
 
+void write_results(Html& html, const Report& report) {
+  if (report.rows.empty()) return;
+  bool frechet = false, fidelity = false;
+  std::vector<std::string> groups = {""};
+  for (const ResultRow& row : report.rows) {
+    frechet |= !row.frechet.empty();
+    fidelity |= !row.fidelity.empty();
+    if (std::find(groups.begin(), groups.end(), row.group()) == groups.end())
+      groups.push_back(row.group());
+  }
+  const Html::Scope section = html.in("section");
+  html.element("h2", "Accuracy on held-out real pictures");
+  html.element("p", {{"class", "soft"}},
+               "Classifiers that differ only in what they were trained on; percent correct, mean "
+               "over seeds.");
+  write_result_table(html, report, groups, frechet, fidelity);
+  const Html::Scope p = html.in("p", {{"class", "fine after"}});
+  html.text(
+      "The bar runs from 0 to 100, the bracket on it from the lowest to the highest seed. Standard "
+      "error: what the size of the test set alone gives to one measurement; differences of that "
+      "order are noise.");
+  if (frechet)
+    html.text(
+        " Fréchet distance: between generated and real pictures in the features of a classifier; "
+        "lower is nearer.");
+  if (fidelity)
+    html.text(
+        " Label fidelity: percent to which a classifier trained on real pictures gives their "
+        "intended label.");
+}
+
 void write_checks(Html& html, const Report& report) {
   if (report.checks.empty()) return;
   const auto holding = std::count_if(report.checks.begin(), report.checks.end(),
@@ -297,14 +301,15 @@ void write_checks(Html& html, const Report& report) {
   html.element("h2", "What was claimed beforehand, and what came out");
   html.element("p", {{"class", "soft"}}, concat(holding, " of ", report.checks.size(), " hold."));
   const ScrollTable table(html, "Claims");
-  column_heads(html, {{"Result", ""}, {"Claim", ""}, {"Measured", ""}});
+  column_heads(html, {{"Result", ""}, {"Claim, and what was measured", ""}});
   const Html::Scope body = html.in("tbody");
   for (const Check& check : report.checks) {
     const Html::Scope row = html.in("tr");
     html.element("td", {{"class", check.holds ? "mark yes" : "mark no"}},
                  check.holds ? "✓ holds" : "✗ does not hold");
-    html.element("th", {{"scope", "row"}}, check.claim);
-    html.element("td", check.measured);
+    const Html::Scope claim = html.in("th", {{"scope", "row"}});
+    html.text(check.claim);
+    html.element("span", {{"class", "sub"}}, check.measured);
   }
 }
 
@@ -313,7 +318,8 @@ void write_privacy(Html& html, const Report& report) {
   const Html::Scope section = html.in("section");
   html.element("h2", "Are they copies?");
   html.element("p", {{"class", "soft"}},
-               "Median distances in pixels. Each generated picture is compared with the real "
+               "Median distances between pictures, pixel by pixel. Each generated picture is "
+               "compared with the real "
                "picture it was started from "
                "and with the nearest other real picture. The measure for both is how near real "
                "pictures lie to each "

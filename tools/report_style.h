@@ -45,6 +45,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 8px 18px 8px 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
 th:last-child, td:last-child { padding-right: 0; }
+thead th { overflow-wrap: normal; }
 thead th.num { white-space: normal; }
 thead th { font-size: .82rem; font-weight: 600; color: var(--soft); vertical-align: bottom; line-height: 1.3; }
 tbody th { font-weight: 500; min-width: 9.5rem; }
@@ -58,7 +59,8 @@ tr.group th { padding-top: 24px; font-weight: 650; }
 .bar i { position: absolute; left: 0; top: 0; bottom: 0; border-radius: 4px; background: var(--tone); }
 .bar b { position: absolute; top: -3px; bottom: -3px; min-width: 2px; border: solid var(--ink);
   border-width: 0 2px; background: linear-gradient(var(--ink), var(--ink)) center / 100% 2px no-repeat; }
-.mark { font-weight: 650; white-space: nowrap; }
+.after { margin: 14px 0 0; }
+.mark { width: 1%; padding-right: 28px; font-weight: 650; white-space: nowrap; }
 .mark.yes { color: var(--good); } .mark.no { color: var(--bad); }
 
 .pictures { display: grid; gap: 10px 22px; align-items: center; margin-top: 16px; }
@@ -79,12 +81,12 @@ tr.group th { padding-top: 24px; font-weight: 650; }
   section { padding: 18px 14px; border-radius: 12px; margin: 16px 0; }
   .scroll { margin-left: -14px; margin-right: -14px; padding: 0 14px 4px; }
   .pictures { gap: 20px; }
-  .pictures .heads { display: none; }
   .pictures .row { display: grid; gap: 6px; }
-  .cell { display: grid; grid-template-columns: 5.6rem minmax(0, 1fr); gap: 10px; align-items: center; }
+  .pictures .row.heads { display: none; }
+  .cell { display: grid; grid-template-columns: 5rem minmax(0, 1fr); gap: 10px; align-items: center; }
   .cell figcaption { display: block; font-size: .8rem; line-height: 1.25; color: var(--soft); }
   .tile { padding: 10px 14px; }
-  .plot text { font-size: 17px; } }
+  .plots .plot text { font-size: 16px; } }
 
 .plots { display: grid; gap: 28px; margin-top: 16px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }

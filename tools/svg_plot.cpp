@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "kernels/base/error.h"
 
@@ -102,6 +103,7 @@ Axes axes_of(const std::vector<const Curve*>& curves,
     axes.y0 = std::min({axes.y0, *low, quantile(curves[i]->y, 0.01)});
     axes.y1 = std::max({axes.y1, *high, quantile(curves[i]->y, 0.99)});
   }
+  if (axes.x0 > 0 && axes.x0 < 0.05 * axes.x1) axes.x0 = 0;
   if (axes.x1 <= axes.x0) {
     axes.x0 -= 1;
     axes.x1 += 1;
@@ -131,14 +133,20 @@ std::vector<double> round_ticks(double low, double high, int wanted) {
 }
 
 std::vector<double> running_mean(const std::vector<double>& values, double span) {
-  std::vector<double> out;
-  out.reserve(values.size());
+  // Sums from the left and from the right, so that the mean does not lag behind a slope.
+  const size_t n = values.size();
   const double keep = std::exp(-1 / std::max(span, 1e-3));
+  std::vector<double> out(n), weights(n);
   double sum = 0, weight = 0;
-  for (const double value : values) {
-    sum = keep * sum + (1 - keep) * value;
-    weight = keep * weight + (1 - keep);
-    out.push_back(sum / weight);
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = sum = keep * sum + values[i];
+    weights[i] = weight = keep * weight + 1;
+  }
+  sum = weight = 0;
+  for (size_t i = n; i-- > 0;) {
+    out[i] = (out[i] + sum) / (weights[i] + weight);
+    sum = keep * (sum + values[i]);
+    weight = keep * (weight + 1);
   }
   return out;
 }

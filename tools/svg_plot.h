@@ -20,7 +20,7 @@ void write_curves(Html& html, const std::string& title, const std::string& x_lab
 // Round values (1, 2 or 5 times a power of ten) within [low, high], about `wanted` of them.
 std::vector<double> round_ticks(double low, double high, int wanted);
 
-// Running mean whose weights fall by e over `span` points; the first values are not drawn to zero.
+// Mean over the neighbours of each value, whose weights fall by e over `span` points to both sides.
 std::vector<double> running_mean(const std::vector<double>& values, double span);
 
 }  // namespace realfake

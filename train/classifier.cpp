@@ -179,6 +179,8 @@ std::unique_ptr<Component<ResNet>> train_classifier(Exec& exec, const ImageSet& 
                    },
                    [&](const std::string& line) { reporter.say("warning: " + line); })
                .value_or(0);
+  if (done > 0) reporter.say(concat("going on after step ", done));
+  if (checkpoint) reporter.rewind("train", done);
   const auto save = [&](int64_t step) {
     if (!checkpoint) return;
     checkpoint->save(step, [&](SafetensorsWriter& w) {

@@ -9,13 +9,19 @@
 #include "kernels/embedding.h"
 #include "kernels/image.h"
 #include "kernels/reduce.h"
-#include "model/safetensors.h"
+#include "train/seal.h"
 
 namespace realfake {
 namespace {
 
 namespace fs = std::filesystem;
 
+void require_finite(Exec& exec, const Tensor& t, const char* what) {
+  const Tensor found = exec.empty({2}, DType::i64);
+  count_nonfinite(exec, found, t.flat());
+  const std::vector<int64_t> v = exec.to_vector<int64_t>(found);
+  if (v[0] > 0) throw NumericError(concat(what, ": ", v[0], " values not finite, first at index ", v[1]));
+}
 
 // [first,last) of the set as (N,H,W,3) floats, normalised; grey is repeated.
 Tensor pixels_as(Exec& exec, const ImageSet& set, int64_t first, int64_t last, int64_t side,
@@ -83,7 +89,7 @@ Tensor take_rows(Exec& exec, const Tensor& table, const std::vector<int64_t>& in
 
 void replace_last_token(Exec& exec, const Tensor& context, const Tensor& image_embeds) {
   const int64_t n = context.dim(0), t = context.dim(1), d = context.dim(2);
-  require(image_embeds.shape() == Shape({n, d}), "[guidance] image embeddings ", image_embeds.shape().str(),
+  require(image_embeds.shape() == Shape({n, d}), "[guidance] image embeddings ", image_embeds.shape(),
           " do not fit a context of width ", d);
   copy(exec, context.reshape({n, t * d}).columns((t - 1) * d, t * d), image_embeds);
 }
@@ -117,6 +123,9 @@ Tensor guidance_rows(Exec& exec, const Embedded& e, GuidanceToken token, const T
   if (token == GuidanceToken::off) return Tensor();
   if (!e.image_embeds.defined())
     throw InputError("--guidance_token needs an image encoder: the pipeline has no image_encoder/ folder");
+  if (e.image_embeds.dim(1) != e.text_states.dim(2))
+    throw InputError(concat("--guidance_token needs image embeddings as wide as text states: found ",
+                            e.image_embeds.dim(1), ", expected ", e.text_states.dim(2)));
   if (token == GuidanceToken::image) return take_rows(exec, e.image_embeds, samples);
   std::vector<int64_t> labels;
   for (const int64_t s : samples) labels.push_back(e.labels[static_cast<size_t>(s)]);
@@ -145,6 +154,11 @@ Embedded embed_dataset(Exec& exec, const fs::path& root, const ImageSet& set, co
     e.text_states = encode_prompts(exec, tokenizer, *text->net, e.prompts, options.batch, reporter);
     e.empty_state = encode_prompts(exec, tokenizer, *text->net, {options.negative_prompt}, 1, reporter);
   }
+  require_finite(exec, e.text_states, "text states");
+  require_finite(exec, e.empty_state, "text state of the negative prompt");
+  reporter.rewind("embed latents", 0);
+  reporter.rewind("embed images", 0);
+  e.weights = weights_digest(root);
   Tape tape(exec, false);
   {
     const auto vae = load_vae(exec, root / "vae");
@@ -160,6 +174,7 @@ Embedded embed_dataset(Exec& exec, const fs::path& root, const ImageSet& set, co
       if (reporter.stop_requested()) throw Error(ExitCode::interrupted, "interrupted while embedding");
     }
     e.moments = stack(exec, parts, n);
+    require_finite(exec, e.moments, "latents");
   }
   if (fs::exists(root / "image_encoder")) {
     const auto vision = load_vision(exec, root / "image_encoder");
@@ -170,19 +185,26 @@ Embedded embed_dataset(Exec& exec, const fs::path& root, const ImageSet& set, co
       const Tensor x = pixels_as(exec, set, first, last, vision->net->config().image_size, p.mean, p.std);
       parts.push_back((*vision->net)(tape, Var(x)).value());
       reporter.step("embed images", last, n, {});
+      if (reporter.stop_requested()) throw Error(ExitCode::interrupted, "interrupted while embedding");
     }
     e.image_embeds = stack(exec, parts, n);
+    require_finite(exec, e.image_embeds, "image embeddings");
   }
   return e;
 }
 
-std::string embedding_key(const fs::path& root, const ImageSet& set, const EmbedOptions& options) {
+namespace {
+
+void update(Sha256& hash, const std::string& s) {
+  const uint64_t n = s.size();
+  hash.update(&n, sizeof n);
+  hash.update(s.data(), s.size());
+}
+
+}  // namespace
+
+std::string weights_digest(const fs::path& root) {
   Sha256 hash;
-  const auto text = [&](const std::string& s) {
-    const uint64_t n = s.size();
-    hash.update(&n, sizeof n);
-    hash.update(s.data(), s.size());
-  };
   std::vector<fs::path> files;
   for (const char* part : {"text_encoder", "tokenizer", "vae", "image_encoder", "feature_extractor"})
     if (fs::exists(root / part))
@@ -190,9 +212,37 @@ std::string embedding_key(const fs::path& root, const ImageSet& set, const Embed
         if (entry.is_regular_file()) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   for (const fs::path& f : files) {
-    text(f.lexically_relative(root).string());
-    text(sha256_of_file(f));
+    update(hash, f.lexically_relative(root).string());
+    update(hash, sha256_of_file(f));
   }
+  return hash.hex();
+}
+
+std::string component_digest(const fs::path& folder) {
+  std::vector<fs::path> files;  // a folder lists its files in no order of its own
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  Sha256 hash;
+  for (const fs::path& f : files) update(hash, sha256_of_file(f));
+  return hash.hex().substr(0, 16);
+}
+
+std::string data_digest(Exec& exec, const Embedded& e) {
+  Sha256 hash;
+  for (const Tensor& t : {e.moments, e.text_states, e.empty_state, e.image_embeds}) {
+    if (!t.defined()) continue;
+    const std::vector<float> v = exec.to_vector<float>(t);
+    hash.update(v.data(), v.size() * sizeof(float));
+  }
+  for (const auto* v : {&e.labels, &e.prompt_of}) hash.update(v->data(), v->size() * sizeof(int64_t));
+  return hash.hex().substr(0, 16);
+}
+
+std::string embedding_key(const fs::path& root, const ImageSet& set, const EmbedOptions& options) {
+  Sha256 hash;
+  const auto text = [&](const std::string& s) { update(hash, s); };
+  text(weights_digest(root));
   text(options.negative_prompt);
   text(concat(set.height, "x", set.width, "x", set.channels));
   hash.update(set.pixels.data(), set.pixels.size());
@@ -225,11 +275,14 @@ void save_embedded(const Embedded& e, Exec& exec, const fs::path& file, const st
   w.set_metadata("key", key);
   w.set_metadata("classes", Json(e.classes).dump());
   w.set_metadata("prompts", Json(e.prompts).dump());
+  w.set_metadata("weights", e.weights);
+  seal(w);
   w.write(file);
 }
 
 Embedded load_embedded(Exec& exec, const fs::path& file, const std::string& key) {
   const SafetensorsFile f(file);
+  check_seal(f);
   const auto meta = [&](const char* name) {
     const auto it = f.metadata().find(name);
     if (it == f.metadata().end()) throw InputError(concat(file.string(), ": no metadata '", name, "' (not from `embed`?)"));
@@ -268,12 +321,36 @@ Embedded load_embedded(Exec& exec, const fs::path& file, const std::string& key)
     for (const int64_t x : v)
       if (x < 0 || x >= limit) throw InputError(concat(file.string(), ": '", name, "': ", x, ", expected 0..", limit - 1));
   };
+  e.weights = meta("weights");
+  if (n == 0 || hw == 0 || c % 2)
+    throw InputError(concat(file.string(), ": 'moments' is ", shape_text(s), ", expected [N,2C,h,w]"));
   in_range(e.labels, static_cast<int64_t>(e.classes.size()), "labels");
   in_range(e.prompt_of, static_cast<int64_t>(e.prompts.size()), "prompt_of");
   if (e.text_states.rank() != 3 || e.text_states.dim(0) != static_cast<int64_t>(e.prompts.size()))
     throw InputError(concat(file.string(), ": 'text_states' is ", e.text_states.shape().str(), ", expected ",
                             e.prompts.size(), " prompts"));
+  if (e.empty_state.shape() != Shape({1, e.text_states.dim(1), e.text_states.dim(2)}))
+    throw InputError(concat(file.string(), ": 'empty_state' is ", e.empty_state.shape().str()));
+  if (e.image_embeds.defined() && (e.image_embeds.rank() != 2 || e.image_embeds.dim(0) != n))
+    throw InputError(concat(file.string(), ": 'image_embeds' is ", e.image_embeds.shape().str(), ", expected ", n, " rows"));
   return e;
+}
+
+void require_fits(const Embedded& e, const fs::path& pipeline, const std::string& name) {
+  const auto config = [&](const char* part) { return read_json(pipeline / part / "config.json"); };
+  const Json unet_json = config("unet"), vae_json = config("vae");
+  const UNetConfig unet = UNetConfig::read(JsonReader(unet_json, (pipeline / "unet" / "config.json").string()));
+  const VaeConfig vae = VaeConfig::read(JsonReader(vae_json, (pipeline / "vae" / "config.json").string()));
+  const auto same = [&](int64_t found, int64_t expected, const char* what) {
+    if (found != expected)
+      throw InputError(concat(name, ": ", what, ": found ", found, ", expected ", expected, " (", pipeline.string(), ")"));
+  };
+  same(e.moments.dim(3), 2 * vae.latent_channels, "channels of 'moments'");
+  same(e.moments.dim(3), 2 * unet.in_channels, "channels of 'moments'");
+  same(e.text_states.dim(2), unet.context_dim, "width of 'text_states'");
+  if (!e.weights.empty() && e.weights != weights_digest(pipeline))
+    throw InputError(concat(name, ": made with other networks than those of ", pipeline.string(),
+                            "\nhint: run `realfake embed` again"));
 }
 
 }  // namespace realfake

@@ -20,6 +20,7 @@ struct Embedded {
   std::vector<int64_t> prompt_of;        // (N) -> U
   std::vector<int64_t> labels;           // (N)
   std::vector<std::string> classes;
+  std::string weights;                   // digest of the networks it was made with; see weights_digest
   int64_t size() const { return static_cast<int64_t>(labels.size()); }
 };
 
@@ -38,6 +39,14 @@ Embedded embed_dataset(Exec& exec, const std::filesystem::path& pipeline, const 
 void save_embedded(const Embedded& e, Exec& exec, const std::filesystem::path& file, const std::string& key);
 // InputError when the file is damaged or was made with another key (when `key` is not empty).
 Embedded load_embedded(Exec& exec, const std::filesystem::path& file, const std::string& key);
+// InputError when the pipeline's UNet or VAE cannot take these arrays, or when they were made with other networks than the
+// pipeline's.
+void require_fits(const Embedded& e, const std::filesystem::path& pipeline, const std::string& name);
+// sha256 over the files of all parts of the pipeline that `embed` uses.
+std::string weights_digest(const std::filesystem::path& pipeline);
+// sha256 (16 digits) over the weight files of one component, and over the arrays themselves.
+std::string component_digest(const std::filesystem::path& folder);
+std::string data_digest(Exec& exec, const Embedded& e);
 // The key: sha256 over the weight files, the images and the options.
 std::string embedding_key(const std::filesystem::path& pipeline, const ImageSet& set, const EmbedOptions& options);
 

@@ -34,19 +34,12 @@ std::string settings_text(const FinetuneOptions& o, const std::string& data_hash
       .dump();
 }
 
-std::string hash_of(Exec& exec, const Embedded& e, const fs::path& unet) {
-  Sha256 h;
-  for (const Tensor& t : {e.moments, e.text_states}) {
-    const std::vector<float> v = exec.to_vector<float>(t);
-    h.update(v.data(), v.size() * sizeof(float));
-  }
-  h.update(e.labels.data(), e.labels.size() * sizeof(int64_t));
-  for (const auto& entry : fs::directory_iterator(unet))
-    if (entry.path().extension() == ".safetensors") {
-      const std::string digest = sha256_of_file(entry.path());
-      h.update(digest.data(), digest.size());
-    }
-  return h.hex().substr(0, 16);
+// The data, the base model and its noise schedule.
+std::string hash_of(Exec& exec, const Embedded& e, const fs::path& pipeline) {
+  const fs::path schedule = pipeline / "scheduler" / "scheduler_config.json";
+  return sha256_hex(concat(data_digest(exec, e), component_digest(pipeline / "unet"), sha256_of_file(schedule),
+                           sha256_of_file(pipeline / "vae" / "config.json")))
+      .substr(0, 16);
 }
 
 }  // namespace
@@ -105,7 +98,7 @@ FinetuneResult finetune(Exec& exec, const fs::path& pipeline, const Embedded& da
   lora.parameters().set_trainable(true);
   const std::vector<Param> params = lora.parameters().trainable();
   AdamW optimizer(exec, params, {.lr = o.learning_rate, .weight_decay = o.weight_decay});
-  const Checkpoint checkpoint(folder, settings_text(o, hash_of(exec, data, pipeline / "unet")));
+  const Checkpoint checkpoint(folder, settings_text(o, hash_of(exec, data, pipeline)));
   const Tensor class_means =
       o.guidance_token == GuidanceToken::class_mean ? class_mean_embeds(exec, data) : Tensor();
   const int64_t b = o.train_batch_size, classes = static_cast<int64_t>(data.classes.size());

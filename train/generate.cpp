@@ -9,6 +9,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/image.h"
 #include "kernels/random.h"
+#include "kernels/reduce.h"
 #include "model/lora.h"
 
 namespace realfake {
@@ -16,10 +17,36 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string weights_digest(const fs::path& folder) {
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.path().extension() == ".safetensors") return sha256_of_file(entry.path()).substr(0, 16);
-  return "";
+// An earlier run's pictures are kept only when this run would make the same: each line says how its picture was made.
+void require_same_run(const fs::path& folder, const Json& now) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.rfind("manifest", 0) != 0 || entry.path().extension() != ".jsonl") continue;
+    const std::vector<std::string> lines = read_whole_lines(entry.path(), uint64_t{4} << 30);
+    if (lines.empty()) continue;
+    const Json line = parse_json(lines.back(), entry.path().string());
+    std::string differences;
+    for (const auto& [key, value] : now.items()) {
+      const std::string found = line.contains(key) ? line.at(key).dump() : "nothing";
+      if (found != value.dump())
+        differences += concat(differences.empty() ? "" : "; ", key, " ", printable(found), ", now ", value.dump());
+    }
+    if (!differences.empty())
+      throw InputError(concat(entry.path().string(), ": made with other settings: ", differences,
+                              "\nhint: write to another folder"));
+  }
+}
+
+// A picture that is no longer what its line says goes, and with it (DatasetWriter) the line: it is made again.
+void remove_damaged(const fs::path& folder, const std::vector<std::string>& classes,
+                    const std::function<bool(int64_t)>& mine, Reporter& reporter) {
+  for (const ManifestLine& line : read_manifests(folder, classes)) {
+    const fs::path file = folder / line.file;
+    if (!mine(line.index) || line.sha256.empty() || !fs::is_regular_file(file)) continue;
+    if (sha256_of_file(file) == line.sha256) continue;
+    reporter.say(concat("warning: ", file.string(), ": not what the manifest says; making it again"));
+    fs::remove(file);
+  }
 }
 
 Image image_at(const std::vector<uint8_t>& pixels, int64_t n, int64_t h, int64_t w, bool grey) {
@@ -120,16 +147,31 @@ GenerateResult generate(Exec& exec, const fs::path& pipeline, const Embedded& da
   const auto mine = [&](int64_t index) { return index / o.batch_size % o.shards == o.shard; };
   const std::string manifest =
       o.shards == 1 ? "manifest.jsonl" : concat("manifest-", o.shard, "-of-", o.shards, ".jsonl");
-  DatasetWriter writer(folder, data.classes, manifest, mine);
   const Json provenance = {{"scheduler", "ddim"},
                            {"steps", o.num_inference_steps},
                            {"strength", o.from_noise ? 1.0 : o.strength},
                            {"from_noise", o.from_noise},
                            {"guidance_scale", o.guidance_scale},
                            {"lora_scale", o.lora.empty() ? 0.0 : o.lora_scale},
-                           {"unet", weights_digest(pipeline / "unet")},
+                           {"eta", o.eta},
+                           {"batch_size", o.batch_size},
+                           {"guidance_token", static_cast<int>(o.guidance_token)},
+                           {"token_both", o.token_both},
+                           {"grey", o.grey},
+                           {"unet", component_digest(pipeline / "unet")},
+                           {"vae", component_digest(pipeline / "vae")},
+                           {"data", data_digest(exec, data)},
                            {"lora", o.lora.empty() ? "" : sha256_of_file(o.lora).substr(0, 16)}};
+  if (fs::is_directory(folder)) {
+    Json settings = provenance;
+    settings["seed"] = o.seed;
+    if (o.shards > 1) settings["batch_size"] = o.batch_size;  // it says which pictures are whose
+    require_same_run(folder, settings);
+    remove_damaged(folder, data.classes, mine, reporter);
+  }
+  DatasetWriter writer(folder, data.classes, manifest, mine);
   GenerateResult result;
+  const Tensor nonfinite = exec.empty({2}, DType::i64);
   Tape tape(exec, false);
   for (int64_t k = 0; k < batches; ++k) {
     if (!mine(k * o.batch_size)) continue;
@@ -146,6 +188,10 @@ GenerateResult generate(Exec& exec, const fs::path& pipeline, const Embedded& da
     const Tensor z = sampler(indices);
     scale(exec, z, z, 1 / factor);
     const Tensor pixels = vae->net->decode(tape, Var(z)).value();
+    count_nonfinite(exec, nonfinite, pixels.flat());
+    if (const auto found = exec.to_vector<int64_t>(nonfinite); found[0] > 0)
+      throw NumericError(concat("image ", indices[static_cast<size_t>(found[1] / (pixels.numel() / pixels.dim(0)))],
+                                ": ", found[0], " values of its batch are not finite"));
     const Tensor u8 = exec.empty(pixels.shape(), DType::u8);
     quantize_u8(exec, u8, pixels);
     const std::vector<uint8_t> bytes = exec.to_vector<uint8_t>(u8);

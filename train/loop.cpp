@@ -19,6 +19,8 @@ void run_loop(Exec& exec, const LoopOptions& o, const std::vector<Param>& values
                    },
                    [&](const std::string& line) { reporter.say("warning: " + line); })
                .value_or(0);
+  if (done > 0) reporter.say(concat(o.stage, ": going on after step ", done));
+  reporter.rewind(o.stage, done);
   const auto save = [&](int64_t step) {
     checkpoint.save(step, [&](SafetensorsWriter& w) {
       save_values(w, exec, values);

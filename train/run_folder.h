@@ -52,7 +52,7 @@ class RunFolder : public Reporter {
 
   // A run that goes on from a checkpoint made after `step`: forgets what was logged of the stage
   // later than that.
-  void rewind(const std::string& stage, int64_t step);
+  void rewind(const std::string& stage, int64_t step) override;
   // Seconds that a stage took in this process, from its first to its last step.
   double seconds(const std::string& stage) const;
   // Writes summary.csv and the events. Call when the run is complete.

@@ -15,9 +15,9 @@ void check_attention(const Expect& expect, In q, In k, In v, In o, In lse, int64
   const int64_t b = q.dim(0), t = q.dim(1), s = k.dim(1), width = q.dim(2);
   expect.that(heads >= 1 && width >= heads && width % heads == 0, "expected heads to divide width ",
               width, ", got ", heads);
-  expect.that(s >= 1, "expected at least one key, got k ", k.shape().str());
+  expect.that(s >= 1, "expected at least one key, got k ", k.shape());
   expect.that(!causal || t == s, "expected as many keys as queries for a causal mask, got q ",
-              q.shape().str(), " and k ", k.shape().str());
+              q.shape(), " and k ", k.shape());
   expect.tensor("k", k, {b, s, width});
   expect.tensor("v", v, {b, s, width});
   expect.tensor("o", o, q.shape());

@@ -15,8 +15,8 @@ inline void expect_dtype(const char* op, const char* name, In t, DType dtype) {
           name_of(t.dtype()));
 }
 inline void expect_shape(const char* op, const char* name, In t, const Shape& shape) {
-  require(t.shape() == shape, "[", op, "] expected ", name, " of shape ", shape.str(), ", got ",
-          t.shape().str());
+  require(t.shape() == shape, "[", op, "] expected ", name, " of shape ", shape, ", got ",
+          t.shape());
 }
 inline void expect_dense(const char* op, const char* name, In t) {
   require(t.dense(), "[", op, "] expected dense ", name, ", got rows of ", t.columns(), " every ",
@@ -24,7 +24,7 @@ inline void expect_dense(const char* op, const char* name, In t) {
 }
 inline void expect_rank(const char* op, const char* name, In t, int least, int most) {
   require(t.rank() >= least && t.rank() <= most, "[", op, "] expected ", name, " of rank ", least,
-          most == least ? "" : " or more", ", got shape ", t.shape().str());
+          most == least ? "" : " or more", ", got shape ", t.shape());
 }
 
 // T: f32 everywhere, f64 where the reference runs. Strided rows allowed.

@@ -8,15 +8,15 @@ namespace {
 
 // Checks x (N,H,W,C), w (K,R,S,C) and the parameters; returns the shape of y (N,P,Q,K).
 Shape check_conv(const Expect& expect, const Shape& x, const Shape& w, const ConvParams& p) {
-  expect.that(x.rank() == 4, "expected x (N,H,W,C), got ", x.str());
-  expect.that(w.rank() == 4 && w[3] == x[3], "expected w (K,R,S,", x[3], "), got ", w.str());
+  expect.that(x.rank() == 4, "expected x (N,H,W,C), got ", x);
+  expect.that(w.rank() == 4 && w[3] == x[3], "expected w (K,R,S,", x[3], "), got ", w);
   expect.that(p.stride >= 1, "expected stride >= 1, got ", p.stride);
   expect.that(p.pad_top >= 0 && p.pad_bottom >= 0 && p.pad_left >= 0 && p.pad_right >= 0,
               "expected pads >= 0, got ", p.pad_top, ",", p.pad_bottom, ",", p.pad_left, ",",
               p.pad_right);
   expect.that(x[1] + p.pad_top + p.pad_bottom >= w[1] && x[2] + p.pad_left + p.pad_right >= w[2],
-              "expected the padded x ", x.str(), " to be at least as large as the kernel of w ",
-              w.str());
+              "expected the padded x ", x, " to be at least as large as the kernel of w ",
+              w);
   return {x[0], conv_out(x[1], p.pad_top, p.pad_bottom, w[1], p.stride),
           conv_out(x[2], p.pad_left, p.pad_right, w[2], p.stride), w[0]};
 }

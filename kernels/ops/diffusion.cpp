@@ -20,7 +20,7 @@ void expect_posterior(Exec& ex, const char* op, In moments, const char* name, In
   expect_dense_real(ex, op, "moments", moments);
   expect_rank(op, "moments", moments, 1, Shape::max_rank);
   require(moments.columns() % 2 == 0, "[", op, "] expected moments (...,2C), got shape ",
-          moments.shape().str());
+          moments.shape());
   Shape half = moments.shape();
   half.set(-1, moments.columns() / 2);
   expect_dense_like(ex, op, name, z, moments.dtype(), half);

@@ -12,7 +12,7 @@ void expect_rows_for_ids(Exec& ex, const char* op, const char* name, In y, In ta
   expect_dense(op, "ids", ids);
   std::vector<int64_t> shape = ids.shape().vec();
   require(static_cast<int>(shape.size()) < Shape::max_rank, "[", op,
-          "] expected ids of rank below ", Shape::max_rank, ", got ", ids.shape().str());
+          "] expected ids of rank below ", Shape::max_rank, ", got ", ids.shape());
   shape.push_back(table.dim(1));
   expect_dense_like(ex, op, name, y, table.dtype(), Shape(shape));
   expect_indices(ex, op, "ids", ids, table.dim(0));

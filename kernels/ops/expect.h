@@ -22,8 +22,8 @@ class Expect {
 
   void tensor(const char* name, In t, const Shape& shape) const {
     tensor(name, t);
-    require(t.shape() == shape, "[", op_, "] expected ", name, " ", shape.str(), ", got ",
-            t.shape().str());
+    require(t.shape() == shape, "[", op_, "] expected ", name, " ", shape, ", got ",
+            t.shape());
   }
   void tensor(const char* name, In t) const {
     require(t.defined(), "[", op_, "] expected ", name, ", got no tensor");
@@ -42,7 +42,7 @@ class Expect {
             high == low               ? ""
             : high == Shape::max_rank ? " or more"
                                       : " to " + std::to_string(high),
-            ", got ", t.shape().str());
+            ", got ", t.shape());
   }
   void grad(const char* name, const GradOut& g, const Shape& shape) const {
     if (g.wanted()) tensor(name, g.tensor, shape);

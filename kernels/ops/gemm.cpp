@@ -21,8 +21,8 @@ Shape with_columns(In x, int64_t columns) {
 void check_linear(const Expect& expect, In x, In w) {
   expect.rank("x", x, 1);
   expect.rank("w", w, 2, 2);
-  expect.that(x.columns() == w.dim(1), "expected w (N,", x.columns(), ") for x ", x.shape().str(),
-              ", got ", w.shape().str());
+  expect.that(x.columns() == w.dim(1), "expected w (N,", x.columns(), ") for x ", x.shape(),
+              ", got ", w.shape());
 }
 
 double beta_of(const GradOut& g) {
@@ -79,7 +79,7 @@ void linear_backward(Exec& ex, GradOut dx, GradOut dw, GradOut dbias, In dy, In 
   if (dx.wanted()) {
     expect.tensor("w", w);
     expect.rank("w", w, 2, 2);
-    expect.that(w.dim(0) == n, "expected w (", n, ",K), got ", w.shape().str());
+    expect.that(w.dim(0) == n, "expected w (", n, ",K), got ", w.shape());
     expect.grad("dx", dx, with_columns(dy, w.dim(1)));
     gemm(ex, matrix(dx.tensor), rows, w, false, false, 1, beta_of(dx));
   }

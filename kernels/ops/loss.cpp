@@ -9,7 +9,7 @@ namespace {
 void expect_pair(Exec& ex, const char* op, In a, In b) {
   expect_dense_real(ex, op, "a", a);
   expect_rank(op, "a", a, 1, Shape::max_rank);
-  require(a.numel() > 0, "[", op, "] expected a with elements, got shape ", a.shape().str());
+  require(a.numel() > 0, "[", op, "] expected a with elements, got shape ", a.shape());
   expect_dense_like(ex, op, "b", b, a.dtype(), a.shape());
 }
 void expect_weights(Exec& ex, const char* op, In w, In a) {
@@ -31,7 +31,7 @@ void expect_moments(Exec& ex, const char* op, const char* name, In moments) {
   expect_dense_real(ex, op, name, moments);
   expect_rank(op, name, moments, 1, Shape::max_rank);
   require(moments.columns() % 2 == 0 && moments.numel() > 0, "[", op, "] expected ", name,
-          " (...,2C), got shape ", moments.shape().str());
+          " (...,2C), got shape ", moments.shape());
 }
 }  // namespace
 
@@ -85,7 +85,7 @@ void cross_entropy_forward(Exec& ex, Out loss, Out probs, In logits, In target, 
   expect_dense_real(ex, "cross_entropy_forward", "logits", logits);
   expect_rank("cross_entropy_forward", "logits", logits, 2, 2);
   require(logits.numel() > 0, "[cross_entropy_forward] expected logits with elements, got shape ",
-          logits.shape().str());
+          logits.shape());
   expect_dense_like(ex, "cross_entropy_forward", "target", target, logits.dtype(), logits.shape());
   expect_dense_like(ex, "cross_entropy_forward", "probs", probs, logits.dtype(), logits.shape());
   expect_scalar(ex, "cross_entropy_forward", loss, logits.dtype());

@@ -8,7 +8,7 @@ namespace {
 
 void check_rows(const Expect& expect, In x, int least_rank) {
   expect.rank("x", x, least_rank);
-  expect.that(x.numel() > 0, "expected x with elements, got ", x.shape().str());
+  expect.that(x.numel() > 0, "expected x with elements, got ", x.shape());
 }
 
 void check_groups(const Expect& expect, In x, int64_t groups) {

@@ -17,7 +17,7 @@ void expect_resized(Exec& ex, const char* op, const char* small, In x, const cha
   expect_image(ex, op, large, y);
   expect_dense_like(ex, op, large, y, x.dtype(), {x.dim(0), y.dim(1), y.dim(2), x.dim(3)});
   require(x.numel() > 0 || y.numel() == 0, "[", op, "] expected ", small,
-          " with pixels, got shape ", x.shape().str());
+          " with pixels, got shape ", x.shape());
 }
 }  // namespace
 
@@ -42,13 +42,13 @@ void max_pool_forward(Exec& ex, Out y, Out index, In x, int kernel, int stride, 
           kernel, ", ", stride, ", ", padding);
   require(x.dim(1) + 2 * padding >= kernel && x.dim(2) + 2 * padding >= kernel,
           "[max_pool_forward] expected x of at least the kernel's size ", kernel, ", got ",
-          x.shape().str());
+          x.shape());
   const Shape out{x.dim(0), (x.dim(1) + 2 * padding - kernel) / stride + 1,
                   (x.dim(2) + 2 * padding - kernel) / stride + 1, x.dim(3)};
   expect_dense_like(ex, "max_pool_forward", "y", y, x.dtype(), out);
   expect_dense_like(ex, "max_pool_forward", "index", index, DType::i32, out);
   require(x.dim(1) * x.dim(2) <= std::numeric_limits<int32_t>::max(),
-          "[max_pool_forward] expected H W < 2^31, got ", x.shape().str());
+          "[max_pool_forward] expected H W < 2^31, got ", x.shape());
   ex.ops().max_pool_forward(ex, y, index, x, kernel, stride, padding);
 }
 

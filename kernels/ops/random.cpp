@@ -10,7 +10,7 @@ void expect_draws(Exec& ex, const char* op, Out out) {
   expect_rank(op, "out", out, 1, Shape::max_rank);
   require(per_sample(out) <= int64_t{1} << 34, "[", op,
           "] expected at most 2^34 elements a sample (the counter is 32 bits), got shape ",
-          out.shape().str());
+          out.shape());
 }
 }  // namespace
 

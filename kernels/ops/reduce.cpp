@@ -43,7 +43,7 @@ void count_nonfinite(Exec& ex, Out out, In x) {
 void argmax_rows(Exec& ex, Out out, In x) {
   expect_dense_real(ex, "argmax_rows", "x", x);
   require(x.columns() > 0, "[argmax_rows] expected rows of at least one element, got shape ",
-          x.shape().str());
+          x.shape());
   expect_dense_like(ex, "argmax_rows", "out", out, DType::i64, {x.rows()});
   ex.ops().argmax_rows(ex, out, x);
 }

@@ -82,6 +82,16 @@ std::vector<FunctionCase> cases() {
                       var = t.exec().full({4}, 1, DType::f64);
          return batch_norm(t, v[0], v[1], v[2], mean, var, v[3], 1e-5, 0.1, true, true);
        }},
+      {"batch_norm_residual_itself",
+       {{{3, 2, 2, 4}}, {{4}, normal(0.3, 1)}, {{4}}},
+       [](Tape& t, V v) {
+         const Tensor mean = t.exec().zeros({4}, DType::f64),
+                      var = t.exec().full({4}, 1, DType::f64);
+         return batch_norm(t, v[0], v[1], v[2], mean, var, v[0], 1e-5, 0.1, false, true);
+       }},
+      {"attention_key_is_value",
+       {{{2, 3, 8}}, {{2, 5, 8}}},
+       [](Tape& t, V v) { return attention(t, v[0], v[1], v[1], 2, 0.5, false); }},
       {"silu", {{{3, 5}}}, [](Tape& t, V v) { return activation_of(t, v, Activation::silu); }},
       {"gelu", {{{3, 5}}}, [](Tape& t, V v) { return activation_of(t, v, Activation::gelu); }},
       {"quick_gelu",

@@ -305,14 +305,19 @@ TEST(Networks, ResNetPresetsAreReadOffTheirKeys) {
 }
 
 // The CUDA kernels on the CPU: the same numbers from one forward and one LoRA gradient.
-TEST(Emulated, UNetForwardAndLoraGradient) {
+class Emulated : public ::testing::TestWithParam<emulator::Order> {};
+INSTANTIATE_TEST_SUITE_P(WarpOrders, Emulated,
+                         ::testing::Values(emulator::Order::ascending,
+                                           emulator::Order::descending));
+
+TEST_P(Emulated, UNetForwardAndLoraGradient) {
   Exec& ex = exec_of(Device::emulated);
   const Golden in("odd/cases/unet/in"), train("odd/cases/gradient/in"),
       expected("odd/cases/gradient/out_off");
   const NoiseSchedule schedule = load_schedule(golden_dir() / "odd");
   const emulator::Order before = emulator::order();
-  for (const auto order : {emulator::Order::ascending, emulator::Order::descending}) {
-    emulator::set_order(order);
+  emulator::set_order(GetParam());
+  {
     const auto c = load_unet(ex, golden_dir() / "odd/unet");
     expect_parity(run_unet(ex, *c->net, in), Golden("odd/cases/unet/out").values("sample"),
                   "emulated");

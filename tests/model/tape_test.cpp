@@ -19,7 +19,7 @@ Tensor values(Exec& ex, const Shape& shape, uint64_t seed, DType dtype = DType::
 // executor is fresh, so its high-water mark is this chain's.
 template <class Layer>
 double peak_in_activations(const Shape& shape, int layers, bool trainable,
-                           const std::vector<Shape>& weights, Layer layer) {
+                           const std::vector<Shape>& weights, Layer layer, double allowance = 5) {
   Exec ex(Device::cpu);
   std::vector<Var> w;
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -36,7 +36,7 @@ double peak_in_activations(const Shape& shape, int layers, bool trainable,
   const double both = (static_cast<double>(ex.peak_bytes()) - before) / one;
   // Each node lets go of what it kept as soon as it has run, so going back adds no more than a few
   // buffers.
-  EXPECT_LE(both, forward + 5);
+  EXPECT_LE(both, forward + allowance);
   EXPECT_EQ(tape.nodes(), 0u);
   return forward;
 }
@@ -259,13 +259,15 @@ TEST(Tape, CheckpointKeepsOnlyItsInputs) {
     return linear(t, x, w[0], w[1]);
   };
   const auto peak = peak_in_activations(
-      shape, 3, true, {{16, 16}, {16}}, [&](Tape& t, const Var& x, const std::vector<Var>& w) {
+      shape, 3, true, {{16, 16}, {16}},
+      [&](Tape& t, const Var& x, const std::vector<Var>& w) {
         return checkpoint(t, {x}, [&layer, w](Tape& inner, const std::vector<Var>& in) {
           Var y = in[0];
           for (int i = 0; i < 4; ++i) y = layer(inner, y, w);
           return y;
         });
-      });
+      },
+      8);              // back: the four inputs of one block at a time
   EXPECT_LE(peak, 7);  // 12 layers, 3 kept inputs
 }
 

@@ -93,8 +93,13 @@ TEST(Options, RefusesTheRest) {
   EXPECT_EQ(Sample::refused({"--steps", "1", "--steps", "1"}), "--steps is given 2 times");
   EXPECT_EQ(Sample::refused({"--mode", "\x1b[31m"}), "--mode is '\\x1b[31m', expected one, two");
   Sample s;
-  EXPECT_THROW(s.options.parse({}, "sample"), UsageError);         // --out is missing
-  EXPECT_THROW(s.options.parse({"--out"}, "sample"), UsageError);  // its value is missing
+  EXPECT_THROW(s.options.parse({}, "sample"), UsageError);  // --out is missing
+  try {
+    s.options.parse({"--out"}, "sample");
+    FAIL() << "accepted";
+  } catch (const UsageError& e) {
+    EXPECT_STREQ(e.what(), "sample: --out has no value");
+  }
 }
 
 TEST(Options, ConfigGivesWhatTheCommandLineDoesNot) {

@@ -143,7 +143,7 @@ TEST(TensorBoard, FramingAndFields) {
   const std::string expected(
       "\x09\0\0\0\0\0\0\x04\x40\x10\xac\x02\x2a\x11\x0a\x0f\x0a\x08"
       "fit/loss\x15\0\0\0\x3f",
-      33);
+      31);
   EXPECT_EQ(records[1], expected);
 }
 
