@@ -3,7 +3,7 @@
 
 BUILD  ?= build
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
-SEEDS  ?= 3
+SEEDS  ?= 1
 DEVICE ?= cpu
 # What else to tell CMake, e.g. CMAKE_ARGS="-DCUDAToolkit_ROOT=/opt/cuda -DREALFAKE_CUDA_ARCHS=90"
 CMAKE_ARGS ?=

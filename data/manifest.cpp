@@ -116,8 +116,8 @@ DatasetWriter::DatasetWriter(fs::path folder, std::vector<std::string> classes,
     for (const std::string& line : read_whole_lines(file, max_manifest_bytes)) whole += line + '\n';
     if (whole.size() != fs::file_size(file)) write_file_atomic(file, whole);
   }
-  // A line whose picture is gone: the line goes too, and the picture is made again. It may stand in a
-  // manifest of shards when this run makes the whole set.
+  // A line whose picture is gone: the line goes too, and the picture is made again. It may stand in
+  // a manifest of shards when this run makes the whole set.
   std::set<int64_t> gone;
   for (const ManifestLine& line : read_manifests(folder_, classes_)) {
     std::error_code none;

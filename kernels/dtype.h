@@ -12,12 +12,16 @@ enum class DType : uint8_t { f32, f64, f16, bf16, i32, i64, u8 };
 constexpr size_t size_of(DType t) {
   switch (t) {
     case DType::f64:
-    case DType::i64: return 8;
+    case DType::i64:
+      return 8;
     case DType::f32:
-    case DType::i32: return 4;
+    case DType::i32:
+      return 4;
     case DType::f16:
-    case DType::bf16: return 2;
-    case DType::u8: return 1;
+    case DType::bf16:
+      return 2;
+    case DType::u8:
+      return 1;
   }
   return 0;
 }
@@ -25,7 +29,9 @@ constexpr const char* name_of(DType t) {
   constexpr const char* names[] = {"f32", "f64", "f16", "bf16", "i32", "i64", "u8"};
   return names[static_cast<int>(t)];
 }
-constexpr bool is_floating(DType t) { return t <= DType::bf16; }
+constexpr bool is_floating(DType t) {
+  return t <= DType::bf16;
+}
 
 template <class T>
 struct TypeTag {
@@ -34,15 +40,25 @@ struct TypeTag {
 template <class T>
 constexpr DType dtype_of();
 template <>
-constexpr DType dtype_of<float>() { return DType::f32; }
+constexpr DType dtype_of<float>() {
+  return DType::f32;
+}
 template <>
-constexpr DType dtype_of<double>() { return DType::f64; }
+constexpr DType dtype_of<double>() {
+  return DType::f64;
+}
 template <>
-constexpr DType dtype_of<int32_t>() { return DType::i32; }
+constexpr DType dtype_of<int32_t>() {
+  return DType::i32;
+}
 template <>
-constexpr DType dtype_of<int64_t>() { return DType::i64; }
+constexpr DType dtype_of<int64_t>() {
+  return DType::i64;
+}
 template <>
-constexpr DType dtype_of<uint8_t>() { return DType::u8; }
+constexpr DType dtype_of<uint8_t>() {
+  return DType::u8;
+}
 
 // dispatch_real(x.dtype(), "op", [&](auto tag) { using T = typename decltype(tag)::type; ... });
 template <class F>

@@ -1,6 +1,6 @@
 #pragma once
-// Elementwise arithmetic and data movement. Rows may be strided everywhere here, so a concat is two copies
-// into column slices and its backward two reads of them.
+// Elementwise arithmetic and data movement. Rows may be strided everywhere here, so a concat is two
+// copies into column slices and its backward two reads of them.
 #include "kernels/ops.h"
 
 namespace realfake {
@@ -15,8 +15,8 @@ void add(Exec&, Out y, In a, In b, double alpha = 1, double beta = 1);
 void scale(Exec&, Out y, In x, double alpha, bool accumulate = false);
 // y = a * b (+ y when accumulate).
 void multiply(Exec&, Out y, In a, In b, bool accumulate = false);
-// y (N,...,C) = x (N,...,C) + v (N,C): v broadcast over what lies between.  y may be x.  The gradient of v is
-// sum_middle.
+// y (N,...,C) = x (N,...,C) + v (N,C): v broadcast over what lies between.  y may be x.  The
+// gradient of v is sum_middle.
 void add_broadcast(Exec&, Out y, In x, In v);
 // dv (N,C) = sum of x (N,...,C) over the middle dimensions.
 void sum_middle(Exec&, GradOut dv, In x);

@@ -12,7 +12,8 @@ const Executor& executor_for(Device device) {
                       : device == Device::emulated ? emulated_executor()
                                                    : cuda_executor();
   if (!e) throw GpuError("--device cuda: this program was built without CUDA");
-  if (!e->available()) throw GpuError(concat("--device ", name_of(device), ": no such device answers"));
+  if (!e->available())
+    throw GpuError(concat("--device ", name_of(device), ": no such device answers"));
   return *e;
 }
 
@@ -49,7 +50,8 @@ Tensor Exec::full(const Shape& shape, double value, DType dtype) {
 Tensor Exec::clone(const Tensor& x) {
   Tensor t = empty(x.shape(), x.dtype());
   if (x.dense())
-    pool_->memory().copy(t.raw(), x.raw(), static_cast<size_t>(x.numel()) * size_of(x.dtype()), stream_);
+    pool_->memory().copy(t.raw(), x.raw(), static_cast<size_t>(x.numel()) * size_of(x.dtype()),
+                         stream_);
   else
     copy(*this, t, x);
   return t;
@@ -76,9 +78,13 @@ double Exec::scalar(const Tensor& x) {
   return static_cast<double>(to_vector<float>(x)[0]);
 }
 
-void Exec::synchronize() { executor_for(device_).synchronize(stream_); }
+void Exec::synchronize() {
+  executor_for(device_).synchronize(stream_);
+}
 
-size_t Exec::peak_bytes() const { return pool_->peak_bytes(); }
+size_t Exec::peak_bytes() const {
+  return pool_->peak_bytes();
+}
 
 Device parse_device(const std::string& text) {
   for (Device d : {Device::cpu, Device::cuda, Device::emulated})

@@ -1,6 +1,6 @@
 #pragma once
-// Exec: where work runs. One device, one stream, one pool; given first to every op. Not shared between
-// threads; two Execs may work at the same time.
+// Exec: where work runs. One device, one stream, one pool; given first to every op. Not shared
+// between threads; two Execs may work at the same time.
 #include <cstdint>
 #include <memory>
 #include <string>

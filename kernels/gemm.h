@@ -13,13 +13,16 @@ OpCost gemm_cost(int64_t batch, int64_t m, int64_t n, int64_t k, DType t);
 
 // y = x w^T + bias (+ y when `accumulate`).   x (...,K), w (N,K), bias (N) or undefined, y (...,N).
 void linear_forward(Exec&, Out y, In x, In w, In bias, bool accumulate = false);
-// dx (...,K) = dy w;  dw (N,K) = dy^T x;  dbias (N) = column sums of dy.  Reads x only for dw, w only for dx.
+// dx (...,K) = dy w;  dw (N,K) = dy^T x;  dbias (N) = column sums of dy.  Reads x only for dw, w
+// only for dx.
 void linear_backward(Exec&, GradOut dx, GradOut dw, GradOut dbias, In dy, In x, In w);
 
-// y = x w^T + bias + scale * (x down^T) up^T.  down (R,K), up (N,R); xa (...,R) = x down^T is written by
-// forward and read by backward.  diffusers LoRACompatibleLinear; scale = alpha / R times the user's.
+// y = x w^T + bias + scale * (x down^T) up^T.  down (R,K), up (N,R); xa (...,R) = x down^T is
+// written by forward and read by backward.  diffusers LoRACompatibleLinear; scale = alpha / R times
+// the user's.
 void lora_linear_forward(Exec&, Out y, Out xa, In x, In w, In bias, In down, In up, double scale);
-// dup = scale dy^T xa;  ddown = scale (dy up)^T x;  dx = dy w + scale (dy up) down.  w, bias frozen.
+// dup = scale dy^T xa;  ddown = scale (dy up)^T x;  dx = dy w + scale (dy up) down.  w, bias
+// frozen.
 void lora_linear_backward(Exec&, GradOut dx, GradOut ddown, GradOut dup, In dy, In x, In xa, In w,
                           In down, In up, double scale);
 

@@ -44,9 +44,15 @@ Pool::~Pool() {
     for (void* p : blocks) memory_.release(p);
 }
 
-void Pool::set_debug(bool on) { debug_mode = on; }
-bool Pool::debug() { return debug_mode; }
-size_t Pool::guard_hits() { return hits; }
+void Pool::set_debug(bool on) {
+  debug_mode = on;
+}
+bool Pool::debug() {
+  return debug_mode;
+}
+size_t Pool::guard_hits() {
+  return hits;
+}
 
 std::shared_ptr<Storage> Pool::allocate(size_t bytes) {
   auto s = std::make_shared<Storage>();
@@ -77,8 +83,8 @@ std::shared_ptr<Storage> Pool::allocate(size_t bytes) {
   if (!s->block) {
     const std::lock_guard lock(mutex_);
     live_ -= s->block_bytes;
-    throw MemoryError(concat(name_of(device_), " memory: ", s->block_bytes, " bytes wanted, ", live_,
-                             " in use; a smaller batch needs less"));
+    throw MemoryError(concat(name_of(device_), " memory: ", s->block_bytes, " bytes wanted, ",
+                             live_, " in use; a smaller batch needs less"));
   }
   s->data = s->block;
   if (s->guarded) {

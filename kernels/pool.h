@@ -1,7 +1,7 @@
 #pragma once
-// Stream-ordered memory pool. A block given back may be handed out again at once: all work of a pool is
-// queued on one stream, so the next user is ordered after the last. Sizes are rounded to classes (powers
-// of two and their three-quarter steps) of at least 256 bytes.
+// Stream-ordered memory pool. A block given back may be handed out again at once: all work of a
+// pool is queued on one stream, so the next user is ordered after the last. Sizes are rounded to
+// classes (powers of two and their three-quarter steps) of at least 256 bytes.
 //
 // In debug mode (REALFAKE_POOL_DEBUG=1, or set_debug) every block lies between guard bands, and is
 // filled with 0xFF (a NaN in every floating type) when handed out.
@@ -39,7 +39,8 @@ class Pool : public std::enable_shared_from_this<Pool> {
 
   static void set_debug(bool on);  // for tests; applies to blocks handed out afterwards
   static bool debug();
-  // Number of guard bytes overwritten so far in blocks given back, all pools. Host devices check on give_back.
+  // Number of guard bytes overwritten so far in blocks given back, all pools. Host devices check on
+  // give_back.
   static size_t guard_hits();
 
  private:
@@ -53,8 +54,8 @@ class Pool : public std::enable_shared_from_this<Pool> {
 
 struct Storage {
   std::shared_ptr<Pool> pool;
-  void* block = nullptr;   // what the pool owns
-  void* data = nullptr;    // what the tensor sees
+  void* block = nullptr;  // what the pool owns
+  void* data = nullptr;   // what the tensor sees
   size_t bytes = 0, block_bytes = 0;
   bool guarded = false;
   ~Storage();

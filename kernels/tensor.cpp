@@ -9,7 +9,8 @@ Shape::Shape(std::initializer_list<int64_t> dims) : Shape(std::vector<int64_t>(d
 Shape::Shape(const std::vector<int64_t>& dims) : rank_(static_cast<int>(dims.size())) {
   require(dims.size() <= max_rank, "[shape] rank ", dims.size(), " exceeds ", int{max_rank});
   for (int i = 0; i < rank_; ++i) {
-    require(dims[static_cast<size_t>(i)] >= 0, "[shape] dimension ", i, " is ", dims[static_cast<size_t>(i)]);
+    require(dims[static_cast<size_t>(i)] >= 0, "[shape] dimension ", i, " is ",
+            dims[static_cast<size_t>(i)]);
     dims_[static_cast<size_t>(i)] = dims[static_cast<size_t>(i)];
   }
 }
@@ -17,7 +18,8 @@ Shape::Shape(const std::vector<int64_t>& dims) : rank_(static_cast<int>(dims.siz
 int64_t Shape::numel() const {
   int64_t n = 1;
   for (int i = 0; i < rank_; ++i)
-    require(!__builtin_mul_overflow(n, dims_[static_cast<size_t>(i)], &n), "[shape] ", str(), " overflows");
+    require(!__builtin_mul_overflow(n, dims_[static_cast<size_t>(i)], &n), "[shape] ", str(),
+            " overflows");
   return n;
 }
 
@@ -37,7 +39,9 @@ std::string Shape::str() const {
   return s + "]";
 }
 
-std::ostream& operator<<(std::ostream& out, const Shape& shape) { return out << shape.str(); }
+std::ostream& operator<<(std::ostream& out, const Shape& shape) {
+  return out << shape.str();
+}
 
 Tensor::Tensor(std::shared_ptr<Storage> storage, Shape shape, DType dtype, int64_t offset,
                int64_t row_stride)
@@ -63,8 +67,8 @@ Tensor Tensor::reshape(const Shape& shape) const {
 }
 
 Tensor Tensor::slice(int64_t begin, int64_t end) const {
-  require(rank() >= 1 && 0 <= begin && begin <= end && end <= shape_[0], "[slice] [", begin, ",", end,
-          ") of ", shape_);
+  require(rank() >= 1 && 0 <= begin && begin <= end && end <= shape_[0], "[slice] [", begin, ",",
+          end, ") of ", shape_);
   Shape s = shape_;
   s.set(0, end - begin);
   int64_t step = 1;  // elements between leading indices

@@ -1,7 +1,7 @@
 #pragma once
-// Tensor: shape, dtype, device and shared storage. Row-major. A tensor is dense except that rows (the
-// last dimension) may be further apart than they are long: `row_stride` (a column slice of a wider
-// buffer). Images are NHWC. Copying a Tensor copies the handle, not the data.
+// Tensor: shape, dtype, device and shared storage. Row-major. A tensor is dense except that rows
+// (the last dimension) may be further apart than they are long: `row_stride` (a column slice of a
+// wider buffer). Images are NHWC. Copying a Tensor copies the handle, not the data.
 #include <array>
 #include <cstdint>
 #include <initializer_list>
@@ -19,7 +19,9 @@ constexpr const char* name_of(Device d) {
   return d == Device::cpu ? "cpu" : d == Device::cuda ? "cuda" : "emulated";
 }
 // cpu and emulated tensors can be read through a host pointer.
-constexpr bool is_host(Device d) { return d != Device::cuda; }
+constexpr bool is_host(Device d) {
+  return d != Device::cuda;
+}
 
 class Shape {
  public:
@@ -74,9 +76,10 @@ class Tensor {
     return static_cast<T*>(raw());
   }
 
-  Tensor reshape(const Shape& shape) const;            // dense, or last dimension unchanged
-  Tensor slice(int64_t begin, int64_t end) const;      // [begin, end) of the leading dimension
-  Tensor columns(int64_t begin, int64_t end) const;    // [begin, end) of the last dimension: strided rows
+  Tensor reshape(const Shape& shape) const;        // dense, or last dimension unchanged
+  Tensor slice(int64_t begin, int64_t end) const;  // [begin, end) of the leading dimension
+  Tensor columns(int64_t begin,
+                 int64_t end) const;  // [begin, end) of the last dimension: strided rows
   Tensor flat() const { return reshape({numel()}); }
 
  private:

@@ -8,8 +8,10 @@ namespace realfake {
 class ResnetBlock {
  public:
   // time_channels == 0: no time embedding.
-  ResnetBlock(const Builder& b, int64_t in, int64_t out, int64_t groups, double eps, int64_t time_channels);
-  // x (N,H,W,Cin); silu_time (N,time_channels) = SiLU of the time embedding, undefined without -> (N,H,W,Cout)
+  ResnetBlock(const Builder& b, int64_t in, int64_t out, int64_t groups, double eps,
+              int64_t time_channels);
+  // x (N,H,W,Cin); silu_time (N,time_channels) = SiLU of the time embedding, undefined without ->
+  // (N,H,W,Cout)
   Var operator()(Tape& t, const Var& x, const Var& silu_time) const;
 
  private:

@@ -16,7 +16,8 @@ void read_common(ClipConfig& c, const JsonReader& j) {
   c.eps = j.number_or("layer_norm_eps", 1e-5);
   c.act = parse_activation(j.text_or("hidden_act", "quick_gelu"), j.where());
   if (c.hidden_size % c.heads)
-    throw InputError(concat(j.where(), ": num_attention_heads ", c.heads, " does not divide ", c.hidden_size));
+    throw InputError(
+        concat(j.where(), ": num_attention_heads ", c.heads, " does not divide ", c.hidden_size));
 }
 
 }  // namespace
@@ -26,7 +27,8 @@ Activation parse_activation(const std::string& name, const std::string& where) {
   if (name == "gelu") return Activation::gelu;
   if (name == "silu" || name == "swish") return Activation::silu;
   if (name == "relu") return Activation::relu;
-  throw InputError(concat(where, ": activation '", name, "' is not supported (quick_gelu, gelu, silu, relu)"));
+  throw InputError(
+      concat(where, ": activation '", name, "' is not supported (quick_gelu, gelu, silu, relu)"));
 }
 
 ClipConfig ClipConfig::text(const JsonReader& j) {
@@ -44,7 +46,8 @@ ClipConfig ClipConfig::vision(const JsonReader& j) {
   c.patch_size = j.integer("patch_size", 1, c.image_size);
   c.channels = j.integer_or("num_channels", 3, 1, 64);
   if (c.image_size % c.patch_size)
-    throw InputError(concat(j.where(), ": patch_size ", c.patch_size, " does not divide ", c.image_size));
+    throw InputError(
+        concat(j.where(), ": patch_size ", c.patch_size, " does not divide ", c.image_size));
   return c;
 }
 
@@ -73,8 +76,9 @@ ClipText::ClipText(const Builder& root, const ClipConfig& c) : config_(c) {
   const bool bare = root.has("embeddings.token_embedding.weight", token_shape);
   const Builder b = bare ? root : root / "text_model";
   tokens_ = (b / "embeddings").get("token_embedding.weight", token_shape, Init::gaussian(0.02));
-  positions_ = (b / "embeddings").get("position_embedding.weight", {c.max_positions, c.hidden_size},
-                                      Init::gaussian(0.01));
+  positions_ =
+      (b / "embeddings")
+          .get("position_embedding.weight", {c.max_positions, c.hidden_size}, Init::gaussian(0.01));
   for (int64_t i = 0; i < c.layers; ++i) layers_.emplace_back(b / "encoder" / "layers" / i, c);
   final_norm_ = LayerNorm(b / "final_layer_norm", c.hidden_size, c.eps);
 }
@@ -95,11 +99,14 @@ Var ClipText::operator()(Tape& t, const Tensor& ids) const {
 ClipVision::ClipVision(const Builder& root, const ClipConfig& c) : config_(c) {
   const Builder b = root / "vision_model";
   const int64_t side = c.image_size / c.patch_size;
-  class_embedding_ = (b / "embeddings").get("class_embedding", {c.hidden_size}, Init::gaussian(0.02));
+  class_embedding_ =
+      (b / "embeddings").get("class_embedding", {c.hidden_size}, Init::gaussian(0.02));
   patches_ = Conv2d(b / "embeddings" / "patch_embedding", c.channels, c.hidden_size,
-                    static_cast<int>(c.patch_size), ConvParams{.stride = static_cast<int>(c.patch_size)}, false);
-  positions_ = (b / "embeddings").get("position_embedding.weight", {side * side + 1, c.hidden_size},
-                                      Init::gaussian(0.02));
+                    static_cast<int>(c.patch_size),
+                    ConvParams{.stride = static_cast<int>(c.patch_size)}, false);
+  positions_ =
+      (b / "embeddings")
+          .get("position_embedding.weight", {side * side + 1, c.hidden_size}, Init::gaussian(0.02));
   pre_norm_ = LayerNorm(b / "pre_layrnorm", c.hidden_size, c.eps);
   for (int64_t i = 0; i < c.layers; ++i) layers_.emplace_back(b / "encoder" / "layers" / i, c);
   post_norm_ = LayerNorm(b / "post_layernorm", c.hidden_size, c.eps);
@@ -107,7 +114,8 @@ ClipVision::ClipVision(const Builder& root, const ClipConfig& c) : config_(c) {
 }
 
 Var ClipVision::operator()(Tape& t, const Var& pixels) const {
-  require(pixels.value().rank() == 4 && pixels.dim(1) == config_.image_size && pixels.dim(2) == config_.image_size,
+  require(pixels.value().rank() == 4 && pixels.dim(1) == config_.image_size &&
+              pixels.dim(2) == config_.image_size,
           "[clip_vision] pixels ", pixels.shape(), ", expected side ", config_.image_size);
   const Var maps = patches_(t, pixels);
   const int64_t n = maps.dim(0), tokens = maps.dim(1) * maps.dim(2), d = maps.dim(3);

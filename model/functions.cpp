@@ -12,7 +12,8 @@
 #include "kernels/pooling.h"
 #include "kernels/reduce.h"
 
-// In every function: `ex` outlives the tape; closures capture slots and just the tensors their backward reads.
+// In every function: `ex` outlives the tape; closures capture slots and just the tensors their
+// backward reads.
 namespace realfake {
 namespace {
 
@@ -37,8 +38,8 @@ struct Sink {
   }
 };
 
-// An op that writes several gradients in one pass must not be given one slot twice: a value that is also another
-// input goes in as a view, which has a slot of its own.
+// An op that writes several gradients in one pass must not be given one slot twice: a value that is
+// also another input goes in as a view, which has a slot of its own.
 Var apart(Tape& t, const Var& v, std::initializer_list<const Var*> others) {
   for (const Var* other : others)
     if (v.needs_grad() && v.slot() == other->slot()) return reshape(t, v, v.shape());
@@ -52,23 +53,26 @@ Var linear(Tape& t, const Var& x, const Var& w, const Var& bias) {
   const Tensor y = ex.empty(with_last(x.shape(), w.dim(0)), x.value().dtype());
   linear_forward(ex, y, x.value(), w.value(), bias.value());
   const Tensor kept = w.needs_grad() ? x.value() : Tensor();
-  return t.result("linear", y, {&x, &w, &bias},
-                  [&ex, dx = Sink(x), dw = Sink(w), db = Sink(bias), kept, w = w.value()](const Tensor& dy) {
-                    linear_backward(ex, dx(ex), dw(ex), db(ex), dy, kept, w);
-                  });
+  return t.result(
+      "linear", y, {&x, &w, &bias},
+      [&ex, dx = Sink(x), dw = Sink(w), db = Sink(bias), kept, w = w.value()](const Tensor& dy) {
+        linear_backward(ex, dx(ex), dw(ex), db(ex), dy, kept, w);
+      });
 }
 
-Var lora_linear(Tape& t, const Var& x, const Var& w, const Var& bias, const Var& down, const Var& up,
-                double factor) {
+Var lora_linear(Tape& t, const Var& x, const Var& w, const Var& bias, const Var& down,
+                const Var& up, double factor) {
   Exec& ex = t.exec();
   const Tensor y = ex.empty(with_last(x.shape(), w.dim(0)), x.value().dtype());
   const Tensor xa = ex.empty(with_last(x.shape(), down.dim(0)), x.value().dtype());
-  lora_linear_forward(ex, y, xa, x.value(), w.value(), bias.value(), down.value(), up.value(), factor);
+  lora_linear_forward(ex, y, xa, x.value(), w.value(), bias.value(), down.value(), up.value(),
+                      factor);
   const Tensor kept = down.needs_grad() ? x.value() : Tensor();
   return t.result("lora_linear", y, {&x, &down, &up},
                   [&ex, dx = Sink(x), dd = Sink(down), du = Sink(up), kept, xa, w = w.value(),
                    down = down.value(), up = up.value(), factor](const Tensor& dy) {
-                    lora_linear_backward(ex, dx(ex), dd(ex), du(ex), dy, kept, xa, w, down, up, factor);
+                    lora_linear_backward(ex, dx(ex), dd(ex), du(ex), dy, kept, xa, w, down, up,
+                                         factor);
                   });
 }
 
@@ -79,12 +83,13 @@ Var conv2d(Tape& t, const Var& x, const Var& w, const Var& bias, ConvParams p) {
   const Tensor y = ex.empty(y_shape, x.value().dtype());
   conv2d_forward(ex, y, x.value(), w.value(), bias.value(), p);
   const Tensor kept = w.needs_grad() ? x.value() : Tensor();
-  return t.result("conv2d", y, {&x, &w, &bias},
-                  [&ex, dx = Sink(x), dw = Sink(w), db = Sink(bias), kept, w = w.value(), p](const Tensor& dy) {
-                    if (dw.slot) conv2d_backward_weight(ex, dw(ex), dy, kept, p);
-                    if (db.slot) column_sum(ex, db(ex), dy);
-                    if (dx.slot) conv2d_backward_data(ex, dx(ex), dy, w, p);
-                  });
+  return t.result(
+      "conv2d", y, {&x, &w, &bias},
+      [&ex, dx = Sink(x), dw = Sink(w), db = Sink(bias), kept, w = w.value(), p](const Tensor& dy) {
+        if (dw.slot) conv2d_backward_weight(ex, dw(ex), dy, kept, p);
+        if (db.slot) column_sum(ex, db(ex), dy);
+        if (dx.slot) conv2d_backward_data(ex, dx(ex), dy, w, p);
+      });
 }
 
 Var group_norm(Tape& t, const Var& x, const Var& gamma, const Var& beta, int64_t groups, double eps,
@@ -116,8 +121,8 @@ Var layer_norm(Tape& t, const Var& x, const Var& gamma, const Var& beta, double 
 }
 
 Var batch_norm(Tape& t, const Var& x, const Var& gamma, const Var& beta, const Tensor& running_mean,
-               const Tensor& running_var, const Var& shortcut, double eps, double momentum, bool relu,
-               bool training) {
+               const Tensor& running_var, const Var& shortcut, double eps, double momentum,
+               bool relu, bool training) {
   Exec& ex = t.exec();
   const Var residual = apart(t, shortcut, {&x});
   const Tensor y = t.empty_like(x.value());
@@ -133,8 +138,8 @@ Var batch_norm(Tape& t, const Var& x, const Var& gamma, const Var& beta, const T
   return t.result("batch_norm", y, {&x, &gamma, &beta, &residual},
                   [&ex, dx = Sink(x), dg = Sink(gamma), db = Sink(beta), dr = Sink(residual),
                    x = x.value(), y, mean, rstd, gamma = gamma.value(), relu](const Tensor& dy) {
-                    batch_norm_backward(ex, dx(ex), dg(ex), db(ex), dr(ex), dy, x, y, mean, rstd, gamma,
-                                        relu);
+                    batch_norm_backward(ex, dx(ex), dg(ex), db(ex), dr(ex), dy, x, y, mean, rstd,
+                                        gamma, relu);
                   });
 }
 
@@ -166,8 +171,8 @@ Var attention(Tape& t, const Var& q, const Var& key, const Var& value, int64_t h
   return t.result("attention", o, {&q, &k, &v},
                   [&ex, dq = Sink(q), dk = Sink(k), dv = Sink(v), q = q.value(), k = k.value(),
                    v = v.value(), o, lse, heads, factor, causal](const Tensor& grad_o) {
-                    attention_backward(ex, dq(ex), dk(ex), dv(ex), grad_o, q, k, v, o, lse, heads, factor,
-                                       causal);
+                    attention_backward(ex, dq(ex), dk(ex), dv(ex), grad_o, q, k, v, o, lse, heads,
+                                       factor, causal);
                   });
 }
 
@@ -195,10 +200,11 @@ Var add_broadcast(Tape& t, const Var& x, const Var& v) {
   Exec& ex = t.exec();
   const Tensor y = t.empty_like(x.value());
   add_broadcast(ex, y, x.value(), v.value());
-  return t.result("add_broadcast", y, {&x, &v}, [&ex, dx = Sink(x), dv = Sink(v)](const Tensor& dy) {
-    if (dv.slot) sum_middle(ex, dv(ex), dy);
-    dx.pass(ex, dy);
-  });
+  return t.result("add_broadcast", y, {&x, &v},
+                  [&ex, dx = Sink(x), dv = Sink(v)](const Tensor& dy) {
+                    if (dv.slot) sum_middle(ex, dv(ex), dy);
+                    dx.pass(ex, dy);
+                  });
 }
 
 Var reshape(Tape& t, const Var& x, const Shape& shape) {
@@ -213,10 +219,11 @@ Var concat_columns(Tape& t, const Var& a, const Var& b) {
   const Tensor y = ex.empty(with_last(a.shape(), ca + cb), a.value().dtype());
   copy(ex, y.columns(0, ca), a.value());
   copy(ex, y.columns(ca, ca + cb), b.value());
-  return t.result("concat", y, {&a, &b}, [&ex, da = Sink(a), db = Sink(b), ca, cb](const Tensor& dy) {
-    da.pass(ex, dy.columns(0, ca), false);
-    db.pass(ex, dy.columns(ca, ca + cb), false);
-  });
+  return t.result("concat", y, {&a, &b},
+                  [&ex, da = Sink(a), db = Sink(b), ca, cb](const Tensor& dy) {
+                    da.pass(ex, dy.columns(0, ca), false);
+                    db.pass(ex, dy.columns(ca, ca + cb), false);
+                  });
 }
 
 Var upsample_nearest(Tape& t, const Var& x, int64_t h, int64_t w) {
@@ -263,10 +270,11 @@ Var add_positions(Tape& t, const Var& x, const Var& pos) {
   Exec& ex = t.exec();
   const Tensor y = t.empty_like(x.value());
   add_positions(ex, y, x.value(), pos.value());
-  return t.result("add_positions", y, {&x, &pos}, [&ex, dx = Sink(x), dp = Sink(pos)](const Tensor& dy) {
-    if (dp.slot) sum_leading(ex, dp(ex), dy);
-    dx.pass(ex, dy);
-  });
+  return t.result("add_positions", y, {&x, &pos},
+                  [&ex, dx = Sink(x), dp = Sink(pos)](const Tensor& dy) {
+                    if (dp.slot) sum_leading(ex, dp(ex), dy);
+                    dx.pass(ex, dy);
+                  });
 }
 
 Var prepend_token(Tape& t, const Var& token, const Var& x) {
@@ -277,16 +285,16 @@ Var prepend_token(Tape& t, const Var& token, const Var& x) {
   add_positions(ex, first, first, token.value().reshape({1, d}));
   copy(ex, y.columns(0, d), first.reshape({b, d}));
   copy(ex, y.columns(d, (1 + p) * d), x.value().reshape({b, p * d}));
-  return t.result("prepend_token", y.reshape({b, 1 + p, d}), {&token, &x},
-                  [&ex, dt = Sink(token), dx = Sink(x), b, p, d](const Tensor& dy) {
-                    const Tensor rows = dy.reshape({b, (1 + p) * d});
-                    if (dt.slot) sum_leading(ex, dt(ex), ex.clone(rows.columns(0, d)));
-                    if (dx.slot) {
-                      const GradOut g = dx(ex);
-                      accumulate_into(ex, {g.tensor.reshape({b, p * d}), g.mode},
-                                      rows.columns(d, (1 + p) * d));
-                    }
-                  });
+  return t.result(
+      "prepend_token", y.reshape({b, 1 + p, d}), {&token, &x},
+      [&ex, dt = Sink(token), dx = Sink(x), b, p, d](const Tensor& dy) {
+        const Tensor rows = dy.reshape({b, (1 + p) * d});
+        if (dt.slot) sum_leading(ex, dt(ex), ex.clone(rows.columns(0, d)));
+        if (dx.slot) {
+          const GradOut g = dx(ex);
+          accumulate_into(ex, {g.tensor.reshape({b, p * d}), g.mode}, rows.columns(d, (1 + p) * d));
+        }
+      });
 }
 
 Var gather_tokens(Tape& t, const Var& x, const Tensor& index) {
@@ -311,13 +319,14 @@ Var product_nt(Tape& t, const Var& a, const Var& b) {
   Exec& ex = t.exec();
   const Tensor y = ex.empty({a.dim(0), b.dim(0)}, a.value().dtype());
   gemm(ex, y, a.value(), b.value(), false, true);
-  return t.result("product", y, {&a, &b},
-                  [&ex, da = Sink(a), db = Sink(b), a = a.value(), b = b.value()](const Tensor& dy) {
-                    if (const GradOut g = da(ex); g.wanted())
-                      gemm(ex, g.tensor, dy, b, false, false, 1, g.accumulate() ? 1 : 0);
-                    if (const GradOut g = db(ex); g.wanted())
-                      gemm(ex, g.tensor, dy, a, true, false, 1, g.accumulate() ? 1 : 0);
-                  });
+  return t.result(
+      "product", y, {&a, &b},
+      [&ex, da = Sink(a), db = Sink(b), a = a.value(), b = b.value()](const Tensor& dy) {
+        if (const GradOut g = da(ex); g.wanted())
+          gemm(ex, g.tensor, dy, b, false, false, 1, g.accumulate() ? 1 : 0);
+        if (const GradOut g = db(ex); g.wanted())
+          gemm(ex, g.tensor, dy, a, true, false, 1, g.accumulate() ? 1 : 0);
+      });
 }
 
 Var scale_by_exp(Tape& t, const Var& x, const Var& log_scale) {
@@ -328,7 +337,8 @@ Var scale_by_exp(Tape& t, const Var& x, const Var& log_scale) {
   return t.result("scale_by_exp", y, {&x, &log_scale},
                   [&ex, dx = Sink(x), ds = Sink(log_scale), y, factor](const Tensor& dy) {
                     if (const GradOut g = ds(ex); g.wanted()) {
-                      const Tensor p = ex.empty(y.shape(), y.dtype()), sum = ex.empty({1}, y.dtype());
+                      const Tensor p = ex.empty(y.shape(), y.dtype()),
+                                   sum = ex.empty({1}, y.dtype());
                       multiply(ex, p, dy, y);
                       sum_all(ex, sum, p);
                       accumulate_into(ex, {g.tensor.reshape({1}), g.mode}, sum);
@@ -342,16 +352,18 @@ Var weighted_mse(Tape& t, const Var& a, const Tensor& b, const Tensor& w) {
   Exec& ex = t.exec();
   const Tensor loss = ex.empty({1}, a.value().dtype());
   weighted_mse_forward(ex, loss, a.value(), b, w);
-  return t.result("weighted_mse", loss, {&a}, [&ex, da = Sink(a), a = a.value(), b, w](const Tensor& dy) {
-    weighted_mse_backward(ex, da(ex), a, b, w, ex.scalar(dy));
-  });
+  return t.result("weighted_mse", loss, {&a},
+                  [&ex, da = Sink(a), a = a.value(), b, w](const Tensor& dy) {
+                    weighted_mse_backward(ex, da(ex), a, b, w, ex.scalar(dy));
+                  });
 }
 
 Var matching_sum(Tape& t, const Var& a, const Tensor& b, const Tensor& w) {
   Exec& ex = t.exec();
   std::vector<int64_t> sample = a.shape().vec();
   sample.erase(sample.begin());
-  const Tensor loss = ex.empty({1}, a.value().dtype()), diff = ex.empty(Shape(sample), a.value().dtype());
+  const Tensor loss = ex.empty({1}, a.value().dtype()),
+               diff = ex.empty(Shape(sample), a.value().dtype());
   matching_sum_forward(ex, loss, diff, a.value(), b, w);
   return t.result("matching_sum", loss, {&a}, [&ex, da = Sink(a), diff, w](const Tensor& dy) {
     matching_sum_backward(ex, da(ex), diff, w, ex.scalar(dy));
@@ -361,11 +373,13 @@ Var matching_sum(Tape& t, const Var& a, const Tensor& b, const Tensor& w) {
 Var mmd_rbf(Tape& t, const Var& a, const Tensor& b) {
   Exec& ex = t.exec();
   const int64_t n = a.dim(0);
-  const Tensor loss = ex.empty({1}, a.value().dtype()), dist = ex.empty({2 * n, 2 * n}, a.value().dtype());
+  const Tensor loss = ex.empty({1}, a.value().dtype()),
+               dist = ex.empty({2 * n, 2 * n}, a.value().dtype());
   mmd_rbf_forward(ex, loss, dist, a.value(), b);
-  return t.result("mmd_rbf", loss, {&a}, [&ex, da = Sink(a), a = a.value(), b, dist](const Tensor& dy) {
-    mmd_rbf_backward(ex, da(ex), a, b, dist, ex.scalar(dy));
-  });
+  return t.result("mmd_rbf", loss, {&a},
+                  [&ex, da = Sink(a), a = a.value(), b, dist](const Tensor& dy) {
+                    mmd_rbf_backward(ex, da(ex), a, b, dist, ex.scalar(dy));
+                  });
 }
 
 Var cross_entropy(Tape& t, const Var& logits, const Tensor& target, double smoothing) {
@@ -382,9 +396,10 @@ Var kl_divergence(Tape& t, const Var& moments) {
   Exec& ex = t.exec();
   const Tensor loss = ex.empty({1}, moments.value().dtype());
   kl_forward(ex, loss, moments.value());
-  return t.result("kl", loss, {&moments}, [&ex, dm = Sink(moments), m = moments.value()](const Tensor& dy) {
-    kl_backward(ex, dm(ex), m, ex.scalar(dy));
-  });
+  return t.result("kl", loss, {&moments},
+                  [&ex, dm = Sink(moments), m = moments.value()](const Tensor& dy) {
+                    kl_backward(ex, dm(ex), m, ex.scalar(dy));
+                  });
 }
 
 Var posterior_sample(Tape& t, const Var& moments, const Tensor& noise, double factor) {
@@ -401,10 +416,12 @@ Var add_weighted(Tape& t, const Var& a, const Var& b, double weight) {
   Exec& ex = t.exec();
   const Tensor y = t.empty_like(a.value());
   add(ex, y, a.value(), b.value(), 1, weight);
-  return t.result("add_weighted", y, {&a, &b}, [&ex, da = Sink(a), db = Sink(b), weight](const Tensor& dy) {
-    if (const GradOut g = db(ex); g.wanted()) scale(ex, g.tensor, dy, weight, g.accumulate());
-    da.pass(ex, dy);
-  });
+  return t.result("add_weighted", y, {&a, &b},
+                  [&ex, da = Sink(a), db = Sink(b), weight](const Tensor& dy) {
+                    if (const GradOut g = db(ex); g.wanted())
+                      scale(ex, g.tensor, dy, weight, g.accumulate());
+                    da.pass(ex, dy);
+                  });
 }
 
 }  // namespace realfake

@@ -3,7 +3,9 @@
 namespace realfake {
 namespace {
 
-Var var_or_none(const Param& p) { return p ? p->var() : Var(); }
+Var var_or_none(const Param& p) {
+  return p ? p->var() : Var();
+}
 
 }  // namespace
 
@@ -14,8 +16,8 @@ Linear::Linear(const Builder& b, int64_t in, int64_t out, bool bias, Layout layo
   if (bias) bias_ = b.get("bias", {out}, Init::fan_in(in));
 }
 
-Linear::Linear(const Builder& parent, const std::vector<std::string>& names, int64_t in, int64_t out,
-               bool bias) {
+Linear::Linear(const Builder& parent, const std::vector<std::string>& names, int64_t in,
+               int64_t out, bool bias) {
   std::vector<std::string> weights, biases;
   for (const std::string& n : names) {
     weights.push_back(n + ".weight");
@@ -27,15 +29,16 @@ Linear::Linear(const Builder& parent, const std::vector<std::string>& names, int
 
 Var Linear::operator()(Tape& t, const Var& x) const {
   if (lora_)
-    return lora_linear(t, x, weight_->var(), var_or_none(bias_), lora_->down->var(), lora_->up->var(),
-                       lora_->scale);
+    return lora_linear(t, x, weight_->var(), var_or_none(bias_), lora_->down->var(),
+                       lora_->up->var(), lora_->scale);
   return linear(t, x, weight_->var(), var_or_none(bias_));
 }
 
 Conv2d::Conv2d(const Builder& b, int64_t in, int64_t out, int kernel, ConvParams p, bool bias)
     : Conv2d(b, in, out, kernel, p, bias, Init::fan_in(in * kernel * kernel)) {}
 
-Conv2d::Conv2d(const Builder& b, int64_t in, int64_t out, int kernel, ConvParams p, bool bias, Init init)
+Conv2d::Conv2d(const Builder& b, int64_t in, int64_t out, int kernel, ConvParams p, bool bias,
+               Init init)
     : params_(p) {
   weight_ = b.get("weight", {out, in, kernel, kernel}, init, Layout::conv);
   if (bias) bias_ = b.get("bias", {out}, Init::fan_in(in * kernel * kernel));

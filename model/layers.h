@@ -1,24 +1,28 @@
 #pragma once
-// The small modules that networks are made of. Each takes a Builder at its own prefix and writes forward only.
+// The small modules that networks are made of. Each takes a Builder at its own prefix and writes
+// forward only.
 #include "model/functions.h"
 #include "model/parameters.h"
 
 namespace realfake {
 
-// One low-rank branch beside a frozen linear layer; scale = alpha / rank times the user's. Shared between the layer
-// and the Lora object that owns it (model/lora.h).
+// One low-rank branch beside a frozen linear layer; scale = alpha / rank times the user's. Shared
+// between the layer and the Lora object that owns it (model/lora.h).
 struct LoraBranch {
   Param down, up;  // (R,K), (N,R)
   double scale = 1;
 };
 
-// torch.nn.Linear: weight (N,K), bias (N) if `bias`. `Layout::pointwise`: stored as a 1x1 convolution.
+// torch.nn.Linear: weight (N,K), bias (N) if `bias`. `Layout::pointwise`: stored as a 1x1
+// convolution.
 class Linear {
  public:
   Linear() = default;
-  Linear(const Builder& b, int64_t in, int64_t out, bool bias = true, Layout layout = Layout::plain);
+  Linear(const Builder& b, int64_t in, int64_t out, bool bias = true,
+         Layout layout = Layout::plain);
   // Several published names for the same layer.
-  Linear(const Builder& parent, const std::vector<std::string>& names, int64_t in, int64_t out, bool bias);
+  Linear(const Builder& parent, const std::vector<std::string>& names, int64_t in, int64_t out,
+         bool bias);
   Var operator()(Tape& t, const Var& x) const;
   const Param& weight() const { return weight_; }
   int64_t in() const { return weight_->value.dim(1); }

@@ -13,13 +13,14 @@ namespace realfake {
 namespace {
 
 struct Key {
-  std::string layer;               // "down_blocks.0....attn1.to_q", or underscored for kohya
+  std::string layer;  // "down_blocks.0....attn1.to_q", or underscored for kohya
   enum Part { down, up, alpha } part = down;
   const char* dialect = "";
 };
 
 bool take_suffix(std::string& s, const std::string& suffix) {
-  if (s.size() < suffix.size() || s.compare(s.size() - suffix.size(), suffix.size(), suffix) != 0) return false;
+  if (s.size() < suffix.size() || s.compare(s.size() - suffix.size(), suffix.size(), suffix) != 0)
+    return false;
   s.resize(s.size() - suffix.size());
   return true;
 }
@@ -40,10 +41,14 @@ Key parse_key(const std::string& name, const std::string& file) {
   Key k;
   if (take_prefix(s, "lora_unet_")) {
     k.dialect = "kohya";
-    if (take_suffix(s, ".lora_down.weight")) k.part = Key::down;
-    else if (take_suffix(s, ".lora_up.weight")) k.part = Key::up;
-    else if (take_suffix(s, ".alpha")) k.part = Key::alpha;
-    else throw InputError(concat(file, ": '", name, "' is not a LoRA tensor of a known dialect"));
+    if (take_suffix(s, ".lora_down.weight"))
+      k.part = Key::down;
+    else if (take_suffix(s, ".lora_up.weight"))
+      k.part = Key::up;
+    else if (take_suffix(s, ".alpha"))
+      k.part = Key::alpha;
+    else
+      throw InputError(concat(file, ": '", name, "' is not a LoRA tensor of a known dialect"));
     k.layer = s;
     return k;
   }
@@ -55,8 +60,10 @@ Key parse_key(const std::string& name, const std::string& file) {
     return true;
   };
   if (ends(".lora_A.weight", Key::down, "peft") || ends(".lora_B.weight", Key::up, "peft") ||
-      ends(".lora_A.default.weight", Key::down, "peft") || ends(".lora_B.default.weight", Key::up, "peft") ||
-      ends(".lora.down.weight", Key::down, "diffusers") || ends(".lora.up.weight", Key::up, "diffusers")) {
+      ends(".lora_A.default.weight", Key::down, "peft") ||
+      ends(".lora_B.default.weight", Key::up, "peft") ||
+      ends(".lora.down.weight", Key::down, "diffusers") ||
+      ends(".lora.up.weight", Key::up, "diffusers")) {
     k.layer = s;
     return k;
   }
@@ -74,10 +81,12 @@ Key parse_key(const std::string& name, const std::string& file) {
 
 // The name of the other factor in the same dialect.
 std::string partner_of(std::string name) {
-  for (const auto& [a, b] : {std::pair<std::string, std::string>{"lora_A.", "lora_B."}, {"lora_down.", "lora_up."},
+  for (const auto& [a, b] : {std::pair<std::string, std::string>{"lora_A.", "lora_B."},
+                             {"lora_down.", "lora_up."},
                              {"lora.down.", "lora.up."}})
     for (const auto& [from, to] : {std::pair{a, b}, {b, a}})
-      if (const size_t at = name.rfind(from); at != std::string::npos) return name.replace(at, from.size(), to);
+      if (const size_t at = name.rfind(from); at != std::string::npos)
+        return name.replace(at, from.size(), to);
   return name;
 }
 
@@ -88,8 +97,8 @@ std::string underscored(std::string s) {
 }
 
 // alpha of PEFT files lies in the metadata as JSON; absent means alpha = rank.
-double peft_alpha(const std::map<std::string, std::string>& metadata, const std::string& layer, double rank,
-                  const std::string& file) {
+double peft_alpha(const std::map<std::string, std::string>& metadata, const std::string& layer,
+                  double rank, const std::string& file) {
   const auto it = metadata.find("lora_adapter_metadata");
   if (it == metadata.end()) return rank;
   const std::string where = file + ": lora_adapter_metadata";
@@ -106,7 +115,8 @@ double peft_alpha(const std::map<std::string, std::string>& metadata, const std:
 
 }  // namespace
 
-void Lora::add_branch(const std::string& layer, Linear* linear, Param down, Param up, double alpha) {
+void Lora::add_branch(const std::string& layer, Linear* linear, Param down, Param up,
+                      double alpha) {
   auto weights = std::make_shared<LoraBranch>();
   weights->down = std::move(down);
   weights->up = std::move(up);
@@ -114,21 +124,24 @@ void Lora::add_branch(const std::string& layer, Linear* linear, Param down, Para
   branches_.push_back({layer, linear, weights, alpha / r, Tensor()});
 }
 
-Lora::Lora(Exec& exec, UNet& unet, int64_t rank, uint64_t seed, DType dtype) : parameters_(exec), rank_(rank) {
+Lora::Lora(Exec& exec, UNet& unet, int64_t rank, uint64_t seed, DType dtype)
+    : parameters_(exec), rank_(rank) {
   for (auto& [layer, linear] : unet.attention_linears())
     if (rank < 1 || rank > std::max(linear->in(), linear->out()))
-      throw UsageError(concat("--rank is ", rank, ", expected 1..", std::max(linear->in(), linear->out()), " for '",
-                              layer, "'"));
+      throw UsageError(concat("--rank is ", rank, ", expected 1..",
+                              std::max(linear->in(), linear->out()), " for '", layer, "'"));
   const Builder b(parameters_, nullptr, seed, dtype);
   for (auto& [layer, linear] : unet.attention_linears()) {
     const Param down = b.get("unet." + layer + ".lora_A.weight", {rank, linear->in()},
                              Init::gaussian(1.0 / static_cast<double>(rank)));
-    const Param up = b.get("unet." + layer + ".lora_B.weight", {linear->out(), rank}, Init::zeros());
+    const Param up =
+        b.get("unet." + layer + ".lora_B.weight", {linear->out(), rank}, Init::zeros());
     add_branch(layer, linear, down, up, static_cast<double>(rank));
   }
 }
 
-Lora::Lora(Exec& exec, UNet& unet, const std::filesystem::path& path, DType dtype) : parameters_(exec) {
+Lora::Lora(Exec& exec, UNet& unet, const std::filesystem::path& path, DType dtype)
+    : parameters_(exec) {
   const std::string file = path.string();
   SafetensorsFile f(path);
   std::map<std::string, Linear*> layers, by_underscore;
@@ -156,20 +169,24 @@ Lora::Lora(Exec& exec, UNet& unet, const std::filesystem::path& path, DType dtyp
     Pair& p = pairs[k.layer];
     p.dialect = k.dialect;
     std::string& slot = k.part == Key::down ? p.down : k.part == Key::up ? p.up : p.alpha_name;
-    if (!slot.empty()) throw InputError(concat(file, ": '", slot, "' and '", name, "' are the same tensor"));
+    if (!slot.empty())
+      throw InputError(concat(file, ": '", slot, "' and '", name, "' are the same tensor"));
     slot = name;
     if (k.part == Key::alpha) {
       if (f.info(name).numel() != 1)
-        throw InputError(concat(file, ": '", name, "' has ", f.info(name).numel(), " values, expected 1"));
+        throw InputError(
+            concat(file, ": '", name, "' has ", f.info(name).numel(), " values, expected 1"));
       f.allow_nonfinite(true);
       p.alpha = f.read_f32(name).at(0);
       f.allow_nonfinite(false);
       if (!std::isfinite(p.alpha))
-        throw InputError(concat(file, ": '", name, "' is ", std::isnan(p.alpha) ? "NaN" : "infinite"));
+        throw InputError(
+            concat(file, ": '", name, "' is ", std::isnan(p.alpha) ? "NaN" : "infinite"));
     }
   }
   if (pairs.empty())
-    throw InputError(concat(file, ": none of ", unmatched_modules.size(), " modules match this model"));
+    throw InputError(
+        concat(file, ": none of ", unmatched_modules.size(), " modules match this model"));
   if (!unmatched.empty())
     throw InputError(concat(file, ": '", unmatched.front(), "' and ", unmatched.size() - 1,
                             " more LoRA tensors match no layer of this model"));
@@ -184,17 +201,21 @@ Lora::Lora(Exec& exec, UNet& unet, const std::filesystem::path& path, DType dtyp
     Linear* linear = layers[layer];
     const std::vector<int64_t> ds = f.info(p.down).shape, us = f.info(p.up).shape;
     for (const auto& [name, shape] : {std::pair{p.down, ds}, {p.up, us}})
-      if (shape.size() < 2 || std::any_of(shape.begin() + 2, shape.end(), [](int64_t n) { return n != 1; }))
-        throw InputError(concat(file, ": '", name, "' is ", shape_text(shape), ", expected a matrix"));
+      if (shape.size() < 2 ||
+          std::any_of(shape.begin() + 2, shape.end(), [](int64_t n) { return n != 1; }))
+        throw InputError(
+            concat(file, ": '", name, "' is ", shape_text(shape), ", expected a matrix"));
     const int64_t r = ds[0];
-    if (us[1] != r) throw InputError(concat(file, ": '", layer, "': up has rank ", us[1], ", down has rank ", r));
+    if (us[1] != r)
+      throw InputError(concat(file, ": '", layer, "': up has rank ", us[1], ", down has rank ", r));
     if (ds[1] != linear->in()) {
       const bool sdxl = ds[1] == 2048 && linear->in() <= 1024;  // widths of the text states
-      throw InputError(concat(file, ": '", layer, "': made for width ", ds[1], ", model has ", linear->in(),
-                              sdxl ? " (SDXL LoRA on SD 1.x?)" : ""));
+      throw InputError(concat(file, ": '", layer, "': made for width ", ds[1], ", model has ",
+                              linear->in(), sdxl ? " (SDXL LoRA on SD 1.x?)" : ""));
     }
     if (us[0] != linear->out())
-      throw InputError(concat(file, ": '", layer, "': made for output width ", us[0], ", model has ", linear->out()));
+      throw InputError(concat(file, ": '", layer, "': made for output width ", us[0],
+                              ", model has ", linear->out()));
     if (r < 1 || r > std::max(linear->in(), linear->out()))
       throw InputError(concat(file, ": '", layer, "': rank is ", r, ", expected 1..",
                               std::max(linear->in(), linear->out())));
@@ -210,7 +231,9 @@ Lora::Lora(Exec& exec, UNet& unet, const std::filesystem::path& path, DType dtyp
   }
 }
 
-Lora::~Lora() { detach(); }
+Lora::~Lora() {
+  detach();
+}
 
 void Lora::attach(double scale) {
   for (Branch& b : branches_) {
@@ -230,7 +253,8 @@ void Lora::merge(double scale) {
     require(!b.original.defined(), "[lora] merged twice");
     const Tensor& w = b.linear->weight()->value;
     b.original = ex.clone(w);
-    gemm(ex, w, b.weights->up->value, b.weights->down->value, false, false, scale * b.alpha_over_rank, 1);
+    gemm(ex, w, b.weights->up->value, b.weights->down->value, false, false,
+         scale * b.alpha_over_rank, 1);
   }
 }
 
@@ -252,7 +276,8 @@ void Lora::save(const std::filesystem::path& path) const {
       if (factor != 1)
         for (float& x : v) x = static_cast<float>(x * factor);
       for (size_t i = 0; i < v.size(); ++i)
-        if (!std::isfinite(v[i])) throw NumericError(concat("LoRA tensor '", p->name, "': not finite at index ", i));
+        if (!std::isfinite(v[i]))
+          throw NumericError(concat("LoRA tensor '", p->name, "': not finite at index ", i));
       w.add_f32("unet." + b.layer + suffix, p->file_shape, v.data());
     };
     put(".lora_A.weight", b.weights->down, 1);

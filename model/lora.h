@@ -1,6 +1,6 @@
 #pragma once
-// LoRA on q, k, v and out of every self- and cross-attention of a UNet (Hu et al. 2021; Real-Fake 1.2).
-// Reads the five dialects in use, writes PEFT/diffusers names.
+// LoRA on q, k, v and out of every self- and cross-attention of a UNet (Hu et al. 2021;
+// Real-Fake 1.2). Reads the five dialects in use, writes PEFT/diffusers names.
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -13,8 +13,9 @@ class Lora {
  public:
   // Fresh: down ~ N(0, 1/rank^2), up = 0.  alpha = rank (scale 1).
   Lora(Exec& exec, UNet& unet, int64_t rank, uint64_t seed, DType dtype = DType::f32);
-  // From a file: attn_procs (A), the same below `unet.` (B), lora.down/up (C), PEFT lora_A/B (D), kohya (E).
-  // InputError when a tensor matches no layer, has no partner, or ranks or widths disagree.
+  // From a file: attn_procs (A), the same below `unet.` (B), lora.down/up (C), PEFT lora_A/B (D),
+  // kohya (E). InputError when a tensor matches no layer, has no partner, or ranks or widths
+  // disagree.
   Lora(Exec& exec, UNet& unet, const std::filesystem::path& file, DType dtype = DType::f32);
   ~Lora();  // detaches
   Lora(const Lora&) = delete;
@@ -30,12 +31,13 @@ class Lora {
   // Every adapted layer then computes w x + scale alpha / rank up (down x).
   void attach(double scale);
   void detach();
-  // Adds scale alpha / rank up down to the frozen weights (sampling needs no branch then); unmerge restores the
-  // weights bit for bit.
+  // Adds scale alpha / rank up down to the frozen weights (sampling needs no branch then); unmerge
+  // restores the weights bit for bit.
   void merge(double scale);
   void unmerge();
 
-  void save(const std::filesystem::path& file) const;  // dialect D; IoError, NumericError when not finite
+  void save(
+      const std::filesystem::path& file) const;  // dialect D; IoError, NumericError when not finite
 
  private:
   struct Branch {

@@ -54,7 +54,9 @@ std::string list_missing(const std::vector<std::string>& names) {
 
 }  // namespace
 
-Init Init::fan_in(int64_t fan) { return {uniform, 1.0 / std::sqrt(static_cast<double>(fan))}; }
+Init Init::fan_in(int64_t fan) {
+  return {uniform, 1.0 / std::sqrt(static_cast<double>(fan))};
+}
 
 Param Parameters::add(Parameter p) {
   require(!index_.contains(p.name), "[parameters] '", p.name, "' twice");
@@ -122,7 +124,8 @@ void Parameters::from_file(Parameter& p, const std::vector<float>& values) {
     fresh = exec_->from_vector(v, shape);
   if (p.value.defined())
     exec_->pool().memory().copy(p.value.raw(), fresh.raw(),
-                                static_cast<size_t>(fresh.numel()) * size_of(fresh.dtype()), exec_->stream());
+                                static_cast<size_t>(fresh.numel()) * size_of(fresh.dtype()),
+                                exec_->stream());
   else
     p.value = fresh;
 }
@@ -149,8 +152,8 @@ Param Builder::get(const std::string& name, const std::vector<int64_t>& file_sha
   return get_any({name}, file_shape, init, layout);
 }
 
-Param Builder::get_any(const std::vector<std::string>& names, const std::vector<int64_t>& file_shape,
-                       Init init, Layout layout) const {
+Param Builder::get_any(const std::vector<std::string>& names,
+                       const std::vector<int64_t>& file_shape, Init init, Layout layout) const {
   std::optional<std::vector<float>> values;
   if (source_) {
     for (const std::string& name : names)
@@ -175,7 +178,8 @@ Param Builder::make(const std::string& full_name, const std::vector<int64_t>& fi
     values.emplace(static_cast<size_t>(p.value.numel()));
     for (float& v : *values) {
       if (init.kind == Init::constant) v = static_cast<float>(init.value);
-      if (init.kind == Init::uniform) v = static_cast<float>((2 * random.uniform() - 1) * init.value);
+      if (init.kind == Init::uniform)
+        v = static_cast<float>((2 * random.uniform() - 1) * init.value);
       if (init.kind == Init::normal) v = static_cast<float>(random.normal() * init.value);
     }
   }

@@ -1,6 +1,7 @@
 #pragma once
-// Named parameters of a network, under the names and shapes of the published files. Files hold PyTorch's
-// layouts; convolution weights are turned to (K,R,S,C) when they come in and back when they go out.
+// Named parameters of a network, under the names and shapes of the published files. Files hold
+// PyTorch's layouts; convolution weights are turned to (K,R,S,C) when they come in and back when
+// they go out.
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,7 +13,8 @@
 
 namespace realfake {
 
-// conv: file (K,C,R,S), here (K,R,S,C);  pointwise: a 1x1 convolution used as a linear layer, file (K,C,1,1), here (K,C).
+// conv: file (K,C,R,S), here (K,R,S,C);  pointwise: a 1x1 convolution used as a linear layer, file
+// (K,C,1,1), here (K,C).
 enum class Layout : uint8_t { plain, conv, pointwise };
 
 struct Parameter {
@@ -31,7 +33,8 @@ struct Init {
   double value = 0;  // the constant, the bound of the uniform, or the standard deviation
   static Init zeros() { return {constant, 0}; }
   static Init ones() { return {constant, 1}; }
-  static Init fan_in(int64_t fan);  // torch's default of Linear and Conv2d: U(-1/sqrt(fan), 1/sqrt(fan))
+  static Init fan_in(
+      int64_t fan);  // torch's default of Linear and Conv2d: U(-1/sqrt(fan), 1/sqrt(fan))
   static Init gaussian(double std) { return {normal, std}; }
 };
 
@@ -63,16 +66,19 @@ class Parameters {
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  // The values of a tensor in file layout, or nullopt when there is none of that name. InputError when the shape is another.
+  // The values of a tensor in file layout, or nullopt when there is none of that name. InputError
+  // when the shape is another.
   virtual std::optional<std::vector<float>> find(const std::string& name,
                                                  const std::vector<int64_t>& shape) = 0;
 };
 
-// Handed to a network's constructor: makes parameters by name below a prefix, from a source or freshly drawn.
+// Handed to a network's constructor: makes parameters by name below a prefix, from a source or
+// freshly drawn.
 class Builder {
  public:
   // `source` null: draw from (seed, name).  dtype f32, or f64 on cpu for gradient checks.
-  Builder(Parameters& parameters, TensorSource* source, uint64_t seed = 0, DType dtype = DType::f32);
+  Builder(Parameters& parameters, TensorSource* source, uint64_t seed = 0,
+          DType dtype = DType::f32);
 
   Builder operator/(const std::string& part) const;  // below "<prefix>.<part>"
   Builder operator/(int64_t index) const { return *this / std::to_string(index); }
@@ -85,7 +91,8 @@ class Builder {
 
   Param get(const std::string& name, const std::vector<int64_t>& file_shape, Init init,
             Layout layout = Layout::plain) const;
-  // The first of several published names that the source holds (old VAE files: query, key, value, proj_attn).
+  // The first of several published names that the source holds (old VAE files: query, key, value,
+  // proj_attn).
   Param get_any(const std::vector<std::string>& names, const std::vector<int64_t>& file_shape,
                 Init init, Layout layout = Layout::plain) const;
   // Throws InputError naming what was not there: "missing 'a' and 41 more".
@@ -94,7 +101,9 @@ class Builder {
  private:
   Param make(const std::string& full_name, const std::vector<int64_t>& file_shape, Init init,
              Layout layout, std::optional<std::vector<float>> values) const;
-  std::string full(const std::string& name) const { return prefix_.empty() ? name : prefix_ + "." + name; }
+  std::string full(const std::string& name) const {
+    return prefix_.empty() ? name : prefix_ + "." + name;
+  }
   Parameters* parameters_;
   TensorSource* source_;
   uint64_t seed_;

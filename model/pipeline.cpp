@@ -12,7 +12,8 @@ namespace fs = std::filesystem;
 class FileSource : public TensorSource {
  public:
   explicit FileSource(WeightFiles& files) : files_(files) {}
-  std::optional<std::vector<float>> find(const std::string& name, const std::vector<int64_t>& shape) override {
+  std::optional<std::vector<float>> find(const std::string& name,
+                                         const std::vector<int64_t>& shape) override {
     if (files_.has(name)) return files_.read_f32(name, shape);
     return std::nullopt;
   }
@@ -31,8 +32,8 @@ bool is_ignorable(const std::string& name) {
 }
 
 template <class Net, class Config>
-std::unique_ptr<Component<Net>> fill(Exec& exec, const fs::path& weights, const Config& config, Json json,
-                                     DType dtype) {
+std::unique_ptr<Component<Net>> fill(Exec& exec, const fs::path& weights, const Config& config,
+                                     Json json, DType dtype) {
   WeightFiles files(weights);
   FileSource source(files);
   auto c = std::make_unique<Component<Net>>(exec);
@@ -50,8 +51,8 @@ std::unique_ptr<Component<Net>> fill(Exec& exec, const fs::path& weights, const 
 }
 
 template <class Net, class Config>
-std::unique_ptr<Component<Net>> load(Exec& exec, const fs::path& folder, Config (*read)(const JsonReader&),
-                                     DType dtype) {
+std::unique_ptr<Component<Net>> load(Exec& exec, const fs::path& folder,
+                                     Config (*read)(const JsonReader&), DType dtype) {
   const fs::path file = folder / "config.json";
   Json json = read_json(file);
   const Config config = read(JsonReader(json, file.string()));
@@ -59,7 +60,8 @@ std::unique_ptr<Component<Net>> load(Exec& exec, const fs::path& folder, Config 
 }
 
 template <class Net, class Config>
-std::unique_ptr<Component<Net>> fresh(Exec& exec, const Config& config, Json json, uint64_t seed, DType dtype) {
+std::unique_ptr<Component<Net>> fresh(Exec& exec, const Config& config, Json json, uint64_t seed,
+                                      DType dtype) {
   auto c = std::make_unique<Component<Net>>(exec);
   c->net = std::make_unique<Net>(Builder(c->parameters, nullptr, seed, dtype), config);
   c->config = std::move(json);
@@ -96,10 +98,12 @@ std::unique_ptr<Component<Vae>> fresh_vae(Exec& e, const Json& j, uint64_t seed,
 std::unique_ptr<Component<ClipText>> fresh_text(Exec& e, const Json& j, uint64_t seed, DType t) {
   return fresh<ClipText>(e, ClipConfig::text(JsonReader(j, "text config")), j, seed, t);
 }
-std::unique_ptr<Component<ClipVision>> fresh_vision(Exec& e, const Json& j, uint64_t seed, DType t) {
+std::unique_ptr<Component<ClipVision>> fresh_vision(Exec& e, const Json& j, uint64_t seed,
+                                                    DType t) {
   return fresh<ClipVision>(e, ClipConfig::vision(JsonReader(j, "vision config")), j, seed, t);
 }
-std::unique_ptr<Component<ResNet>> fresh_resnet(Exec& e, const ResNetConfig& c, uint64_t seed, DType t) {
+std::unique_ptr<Component<ResNet>> fresh_resnet(Exec& e, const ResNetConfig& c, uint64_t seed,
+                                                DType t) {
   return fresh<ResNet>(e, c, Json(), seed, t);
 }
 
@@ -108,7 +112,8 @@ void save_parameters(const Parameters& parameters, const fs::path& file, bool ha
   for (const Param& p : parameters.all()) {
     const std::vector<float> v = parameters.to_file(*p);
     for (size_t i = 0; i < v.size(); ++i)
-      if (!std::isfinite(v[i])) throw NumericError(concat("'", p->name, "': not finite at index ", i, "; not saved"));
+      if (!std::isfinite(v[i]))
+        throw NumericError(concat("'", p->name, "': not finite at index ", i, "; not saved"));
     if (half)
       w.add_f16(p->name, p->file_shape, v.data());
     else
@@ -127,7 +132,8 @@ ImagePreprocessing ImagePreprocessing::read(const fs::path& folder) {
     if (!j[key].is_array() || j[key].size() != to.size())
       throw InputError(concat(file.string(), ": '", key, "': expected ", to.size(), " numbers"));
     for (size_t i = 0; i < to.size(); ++i) {
-      if (!j[key][i].is_number()) throw InputError(concat(file.string(), ": '", key, "[", i, "]' is not a number"));
+      if (!j[key][i].is_number())
+        throw InputError(concat(file.string(), ": '", key, "[", i, "]' is not a number"));
       to[i] = j[key][i].get<float>();
     }
   };

@@ -1,5 +1,6 @@
 #pragma once
-// A Stable Diffusion folder in diffusers layout: each component built from its own config and filled strictly.
+// A Stable Diffusion folder in diffusers layout: each component built from its own config and
+// filled strictly.
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -24,27 +25,36 @@ struct Component {
   explicit Component(Exec& exec) : parameters(exec) {}
 };
 
-// Each reads FOLDER/config.json and FOLDER/<weights>.safetensors (single file or index).  InputError by name on a missing or
-// misshapen tensor.
-std::unique_ptr<Component<UNet>> load_unet(Exec&, const std::filesystem::path& folder, DType = DType::f32);
-std::unique_ptr<Component<Vae>> load_vae(Exec&, const std::filesystem::path& folder, DType = DType::f32);
-std::unique_ptr<Component<ClipText>> load_text(Exec&, const std::filesystem::path& folder, DType = DType::f32);
+// Each reads FOLDER/config.json and FOLDER/<weights>.safetensors (single file or index). InputError
+// by name on a missing or misshapen tensor.
+std::unique_ptr<Component<UNet>> load_unet(Exec&, const std::filesystem::path& folder,
+                                           DType = DType::f32);
+std::unique_ptr<Component<Vae>> load_vae(Exec&, const std::filesystem::path& folder,
+                                         DType = DType::f32);
+std::unique_ptr<Component<ClipText>> load_text(Exec&, const std::filesystem::path& folder,
+                                               DType = DType::f32);
 std::unique_ptr<Component<ClipVision>> load_vision(Exec&, const std::filesystem::path& folder,
                                                    DType = DType::f32);
 // A ResNet folder may hold model.safetensors alone: the architecture is read off the keys.
-std::unique_ptr<Component<ResNet>> load_resnet(Exec&, const std::filesystem::path& path, DType = DType::f32);
+std::unique_ptr<Component<ResNet>> load_resnet(Exec&, const std::filesystem::path& path,
+                                               DType = DType::f32);
 
 // The same networks freshly drawn from a config.
-std::unique_ptr<Component<UNet>> fresh_unet(Exec&, const Json& config, uint64_t seed, DType = DType::f32);
-std::unique_ptr<Component<Vae>> fresh_vae(Exec&, const Json& config, uint64_t seed, DType = DType::f32);
-std::unique_ptr<Component<ClipText>> fresh_text(Exec&, const Json& config, uint64_t seed, DType = DType::f32);
+std::unique_ptr<Component<UNet>> fresh_unet(Exec&, const Json& config, uint64_t seed,
+                                            DType = DType::f32);
+std::unique_ptr<Component<Vae>> fresh_vae(Exec&, const Json& config, uint64_t seed,
+                                          DType = DType::f32);
+std::unique_ptr<Component<ClipText>> fresh_text(Exec&, const Json& config, uint64_t seed,
+                                                DType = DType::f32);
 std::unique_ptr<Component<ClipVision>> fresh_vision(Exec&, const Json& config, uint64_t seed,
                                                     DType = DType::f32);
 std::unique_ptr<Component<ResNet>> fresh_resnet(Exec&, const ResNetConfig& config, uint64_t seed,
                                                 DType = DType::f32);
 
-// Writes parameters under their names in file layout (F32, or F16 when `half`).  NumericError when one is not finite.
-void save_parameters(const Parameters& parameters, const std::filesystem::path& file, bool half = false);
+// Writes parameters under their names in file layout (F32, or F16 when `half`).  NumericError when
+// one is not finite.
+void save_parameters(const Parameters& parameters, const std::filesystem::path& file,
+                     bool half = false);
 
 // How CLIP wants its pixels (feature_extractor/preprocessor_config.json).
 struct ImagePreprocessing {
@@ -53,6 +63,7 @@ struct ImagePreprocessing {
   static ImagePreprocessing read(const std::filesystem::path& folder);  // defaults when absent
 };
 
-NoiseSchedule load_schedule(const std::filesystem::path& root);  // ROOT/scheduler/scheduler_config.json
+NoiseSchedule load_schedule(
+    const std::filesystem::path& root);  // ROOT/scheduler/scheduler_config.json
 
 }  // namespace realfake

@@ -20,8 +20,10 @@ Conv2d conv(const Builder& b, int64_t in, int64_t out, int kernel, int stride) {
 
 ResNetConfig ResNetConfig::preset(const std::string& name, int64_t classes) {
   static const std::map<std::string, std::pair<std::vector<int64_t>, bool>> imagenet{
-      {"resnet18", {{2, 2, 2, 2}, false}}, {"resnet34", {{3, 4, 6, 3}, false}},
-      {"resnet50", {{3, 4, 6, 3}, true}},  {"resnet101", {{3, 4, 23, 3}, true}},
+      {"resnet18", {{2, 2, 2, 2}, false}},
+      {"resnet34", {{3, 4, 6, 3}, false}},
+      {"resnet50", {{3, 4, 6, 3}, true}},
+      {"resnet101", {{3, 4, 23, 3}, true}},
       {"resnet152", {{3, 8, 36, 3}, true}}};
   ResNetConfig c;
   c.classes = classes;
@@ -33,7 +35,8 @@ ResNetConfig ResNetConfig::preset(const std::string& name, int64_t classes) {
   const auto it = imagenet.find(name);
   if (it == imagenet.end())
     throw UsageError("--model is '" + name +
-                     "', expected resnet8, resnet14, resnet20, resnet18, resnet34, resnet50, resnet101 or resnet152");
+                     "', expected resnet8, resnet14, resnet20, resnet18, resnet34, resnet50, "
+                     "resnet101 or resnet152");
   c.widths = {64, 128, 256, 512};
   c.blocks = it->second.first;
   c.bottleneck = it->second.second;
@@ -41,13 +44,16 @@ ResNetConfig ResNetConfig::preset(const std::string& name, int64_t classes) {
   return c;
 }
 
-ResNetConfig ResNetConfig::infer(const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
-                                 const std::string& where) {
+ResNetConfig ResNetConfig::infer(
+    const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
+    const std::string& where) {
   std::map<std::string, std::vector<int64_t>> shapes(tensors.begin(), tensors.end());
   const auto need = [&](const std::string& key, size_t rank) {
     const auto it = shapes.find(key);
-    if (it == shapes.end()) throw InputError(concat(where, ": missing '", key, "' (not a ResNet?)"));
-    if (it->second.size() != rank) throw InputError(concat(where, ": '", key, "' has rank ", it->second.size()));
+    if (it == shapes.end())
+      throw InputError(concat(where, ": missing '", key, "' (not a ResNet?)"));
+    if (it->second.size() != rank)
+      throw InputError(concat(where, ": '", key, "' has rank ", it->second.size()));
     return it->second;
   };
   ResNetConfig c;
@@ -64,7 +70,8 @@ ResNetConfig ResNetConfig::infer(const std::vector<std::pair<std::string, std::v
     while (shapes.contains(concat("layer", stage, ".", n, ".conv1.weight"))) ++n;
     c.blocks.push_back(n);
   }
-  if (c.widths.empty()) throw InputError(concat(where, ": missing 'layer1.0.conv1.weight' (not a ResNet?)"));
+  if (c.widths.empty())
+    throw InputError(concat(where, ": missing 'layer1.0.conv1.weight' (not a ResNet?)"));
   return c;
 }
 
@@ -75,14 +82,16 @@ ResNet::Norm::Norm(const Builder& b, int64_t channels, bool zero_gamma) {
   running_var = b.get("running_var", {channels}, Init::ones());
 }
 
-Var ResNet::Norm::operator()(Tape& t, const Var& x, const Var& residual, bool relu, bool training) const {
-  return batch_norm(t, x, gamma->var(), beta->var(), running_mean->value, running_var->value, residual, 1e-5, 0.1,
-                    relu, training);
+Var ResNet::Norm::operator()(Tape& t, const Var& x, const Var& residual, bool relu,
+                             bool training) const {
+  return batch_norm(t, x, gamma->var(), beta->var(), running_mean->value, running_var->value,
+                    residual, 1e-5, 0.1, relu, training);
 }
 
 ResNet::ResNet(const Builder& b, const ResNetConfig& c) : config_(c) {
   const int64_t expansion = c.bottleneck ? 4 : 1, first = c.cifar_stem ? c.widths[0] : 64;
-  stem_ = c.cifar_stem ? conv(b / "conv1", c.in_channels, first, 3, 1) : conv(b / "conv1", c.in_channels, first, 7, 2);
+  stem_ = c.cifar_stem ? conv(b / "conv1", c.in_channels, first, 3, 1)
+                       : conv(b / "conv1", c.in_channels, first, 7, 2);
   stem_norm_ = Norm(b / "bn1", first);
   int64_t width = first;
   for (size_t stage = 0; stage < c.widths.size(); ++stage)
@@ -92,11 +101,12 @@ ResNet::ResNet(const Builder& b, const ResNetConfig& c) : config_(c) {
       const int stride = stage > 0 && i == 0 ? 2 : 1;
       Block block;
       if (c.bottleneck) {
-        block.convs = {conv(at / "conv1", width, mid, 1, 1), conv(at / "conv2", mid, mid, 3, stride),
-                       conv(at / "conv3", mid, out, 1, 1)};
+        block.convs = {conv(at / "conv1", width, mid, 1, 1),
+                       conv(at / "conv2", mid, mid, 3, stride), conv(at / "conv3", mid, out, 1, 1)};
         block.norms = {Norm(at / "bn1", mid), Norm(at / "bn2", mid), Norm(at / "bn3", out, true)};
       } else {
-        block.convs = {conv(at / "conv1", width, mid, 3, stride), conv(at / "conv2", mid, mid, 3, 1)};
+        block.convs = {conv(at / "conv1", width, mid, 3, stride),
+                       conv(at / "conv2", mid, mid, 3, 1)};
         block.norms = {Norm(at / "bn1", mid), Norm(at / "bn2", mid, true)};
       }
       block.has_down = stride != 1 || width != out;
@@ -116,7 +126,8 @@ Var ResNet::operator()(Tape& t, const Var& x, bool training, Var* features) cons
   for (const Block& block : blocks_) {
     Var y = h;
     const size_t last = block.convs.size() - 1;
-    for (size_t i = 0; i < last; ++i) y = block.norms[i](t, block.convs[i](t, y), Var(), true, training);
+    for (size_t i = 0; i < last; ++i)
+      y = block.norms[i](t, block.convs[i](t, y), Var(), true, training);
     const Var shortcut =
         block.has_down ? block.down_norm(t, block.down_conv(t, h), Var(), false, training) : h;
     h = block.norms[last](t, block.convs[last](t, y), shortcut, true, training);
@@ -126,6 +137,8 @@ Var ResNet::operator()(Tape& t, const Var& x, bool training, Var* features) cons
   return head_(t, pooled);
 }
 
-bool ResNet::is_learned(const Parameter& p) { return p.name.find("running_") == std::string::npos; }
+bool ResNet::is_learned(const Parameter& p) {
+  return p.name.find("running_") == std::string::npos;
+}
 
 }  // namespace realfake

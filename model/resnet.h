@@ -1,5 +1,6 @@
 #pragma once
-// ResNet classifiers under torchvision's key names. Basic blocks; 3x3 stem (CIFAR) or 7x7 stem with max pooling.
+// ResNet classifiers under torchvision's key names. Basic blocks; 3x3 stem (CIFAR) or 7x7 stem with
+// max pooling.
 #include <string>
 #include <vector>
 
@@ -13,11 +14,13 @@ struct ResNetConfig {
   int64_t classes = 10, in_channels = 3;
   bool cifar_stem = true;
   bool bottleneck = false;  // v1.5: stride in conv2, expansion 4
-  // "resnet8", "resnet20" (CIFAR), "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"; UsageError otherwise.
+  // "resnet8", "resnet20" (CIFAR), "resnet18", "resnet34", "resnet50", "resnet101", "resnet152";
+  // UsageError otherwise.
   static ResNetConfig preset(const std::string& name, int64_t classes);
   // Read off the keys and shapes of a weight file: name -> file shape.
-  static ResNetConfig infer(const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
-                            const std::string& where);
+  static ResNetConfig infer(
+      const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
+      const std::string& where);
 };
 
 class ResNet {

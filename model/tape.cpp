@@ -28,7 +28,8 @@ void Tape::backward(const Var& output, const Tensor& dout) {
   require(output.needs_grad(), "[backward] the output depends on nothing that needs a gradient");
   require(dout.defined() || output.value().numel() == 1, "[backward] of ", output.shape(),
           " needs its gradient");
-  backward({{output, dout.defined() ? dout : exec_.full(output.shape(), 1, output.value().dtype())}});
+  backward(
+      {{output, dout.defined() ? dout : exec_.full(output.shape(), 1, output.value().dtype())}});
 }
 
 void Tape::backward(const std::vector<std::pair<Var, Tensor>>& outputs) {
@@ -54,7 +55,8 @@ GradOut want(Exec& exec, const std::shared_ptr<GradSlot>& slot, const Shape& sha
   return {slot->grad.reshape(shape), Grad::overwrite};
 }
 
-void pass_gradient(Exec& exec, const std::shared_ptr<GradSlot>& slot, const Tensor& dy, bool adopt) {
+void pass_gradient(Exec& exec, const std::shared_ptr<GradSlot>& slot, const Tensor& dy,
+                   bool adopt) {
   if (!slot) return;
   if (adopt && !slot->arrived && !slot->persistent && dy.dense()) {
     slot->grad = dy;
@@ -70,7 +72,8 @@ Var checkpoint(Tape& tape, const std::vector<Var>& inputs, Block block) {
   std::vector<Var> plain;
   for (const Var& v : inputs) plain.emplace_back(v.value());
   const Tensor value = block(forward, plain).value();
-  // Parameters inside the block may need gradients whatever the inputs do, so it is always recorded.
+  // Parameters inside the block may need gradients whatever the inputs do, so it is always
+  // recorded.
   const Var always(value, std::make_shared<GradSlot>());
   Exec* exec = &tape.exec();
   return tape.result("checkpoint", value, {&always}, [exec, inputs, block](const Tensor& dy) {

@@ -1,10 +1,11 @@
 #pragma once
-// A thin define-by-run tape. Networks write forward only; each function of functions.h computes its result
-// and, when a gradient is wanted, leaves a node that knows the way back.
+// A thin define-by-run tape. Networks write forward only; each function of functions.h computes its
+// result and, when a gradient is wanted, leaves a node that knows the way back.
 //
-// Rules: `needs_grad` flows forward; what needs no gradient is not recorded and saves nothing; a frozen
-// convolution or linear layer does not keep its input; the first gradient to arrive overwrites, later ones
-// accumulate (no zero-fill); a node's saved tensors are released as soon as its backward has run.
+// Rules: `needs_grad` flows forward; what needs no gradient is not recorded and saves nothing; a
+// frozen convolution or linear layer does not keep its input; the first gradient to arrive
+// overwrites, later ones accumulate (no zero-fill); a node's saved tensors are released as soon as
+// its backward has run.
 #include <functional>
 #include <memory>
 #include <string>
@@ -52,10 +53,11 @@ class Tape {
   bool recording() const { return recording_; }
   Tensor empty_like(const Tensor& x) const { return exec_.empty(x.shape(), x.dtype()); }
 
-  // For functions: result `value` of an op with these inputs. `backward(dy)` is kept only when the tape records and
-  // some input needs a gradient.
+  // For functions: result `value` of an op with these inputs. `backward(dy)` is kept only when the
+  // tape records and some input needs a gradient.
   using Backward = std::function<void(const Tensor& dy)>;
-  Var result(const char* op, Tensor value, std::initializer_list<const Var*> inputs, Backward backward);
+  Var result(const char* op, Tensor value, std::initializer_list<const Var*> inputs,
+             Backward backward);
   // Whether a function with these inputs will be recorded: decides what is worth saving.
   bool records(std::initializer_list<const Var*> inputs) const;
 
@@ -65,7 +67,8 @@ class Tape {
   void backward(const std::vector<std::pair<Var, Tensor>>& outputs);
 
   size_t nodes() const { return nodes_.size(); }
-  // Bytes of tensors that nodes hold for backward are those of their closures; this clears them unused.
+  // Bytes of tensors that nodes hold for backward are those of their closures; this clears them
+  // unused.
   void clear() { nodes_.clear(); }
 
  private:
@@ -81,8 +84,8 @@ class Tape {
 
 // The gradient output for a slot: ignore when null; allocates like `shape` on first arrival.
 GradOut want(Exec& exec, const std::shared_ptr<GradSlot>& slot, const Shape& shape, DType dtype);
-// Passes `dy` on unchanged: adopts the tensor when it is the first to arrive and `adopt` is allowed (nobody
-// else keeps it), else copies or adds.
+// Passes `dy` on unchanged: adopts the tensor when it is the first to arrive and `adopt` is allowed
+// (nobody else keeps it), else copies or adds.
 void pass_gradient(Exec& exec, const std::shared_ptr<GradSlot>& slot, const Tensor& dy, bool adopt);
 
 // Runs `block` without recording and keeps only its inputs; backward runs it again, recorded.

@@ -13,13 +13,16 @@ VaeConfig VaeConfig::read(const JsonReader& j) {
   VaeConfig c;
   const std::string kind = j.text_or("_class_name", "AutoencoderKL");
   if (kind != "AutoencoderKL")
-    throw InputError(concat(j.where(), ": '_class_name' ", kind, " is not supported (supported: AutoencoderKL)"));
+    throw InputError(concat(j.where(), ": '_class_name' ", kind,
+                            " is not supported (supported: AutoencoderKL)"));
   const auto refuse = [&](const char* key, bool bad) {
-    if (bad) throw InputError(concat(j.where(), ": '", key, "' is set in a way that is not supported"));
+    if (bad)
+      throw InputError(concat(j.where(), ": '", key, "' is set in a way that is not supported"));
   };
   refuse("act_fn", j.text_or("act_fn", "silu") != "silu");
   refuse("mid_block_add_attention", !j.boolean_or("mid_block_add_attention", true));
-  for (const char* key : {"use_quant_conv", "use_post_quant_conv"}) refuse(key, !j.boolean_or(key, true));
+  for (const char* key : {"use_quant_conv", "use_post_quant_conv"})
+    refuse(key, !j.boolean_or(key, true));
   for (const char* key : {"shift_factor", "latents_mean", "latents_std"}) refuse(key, j.has(key));
   c.channels = j.integers("block_out_channels", 1, 65536);
   c.layers_per_block = j.integer_or("layers_per_block", 1, 1, 64);
@@ -28,12 +31,15 @@ VaeConfig VaeConfig::read(const JsonReader& j) {
   c.in_channels = j.integer_or("in_channels", 3, 1, 64);
   c.out_channels = j.integer_or("out_channels", 3, 1, 64);
   c.scaling_factor = j.number_or("scaling_factor", 0.18215);
-  if (!(c.scaling_factor > 0)) throw InputError(concat(j.where(), ": 'scaling_factor' is ", c.scaling_factor));
+  if (!(c.scaling_factor > 0))
+    throw InputError(concat(j.where(), ": 'scaling_factor' is ", c.scaling_factor));
   if (c.channels.empty() || c.channels.size() > 8)
-    throw InputError(concat(j.where(), ": 'block_out_channels' has ", c.channels.size(), " entries, expected 1..8"));
+    throw InputError(concat(j.where(), ": 'block_out_channels' has ", c.channels.size(),
+                            " entries, expected 1..8"));
   for (size_t i = 0; i < c.channels.size(); ++i)
     if (c.channels[i] % c.groups)
-      throw InputError(concat(j.where(), ": norm_num_groups ", c.groups, " does not divide ", c.channels[i]));
+      throw InputError(
+          concat(j.where(), ": norm_num_groups ", c.groups, " does not divide ", c.channels[i]));
   return c;
 }
 
@@ -47,7 +53,8 @@ VaeAttention::VaeAttention(const Builder& b, int64_t channels, int64_t groups)
 Var VaeAttention::operator()(Tape& t, const Var& x) const {
   const int64_t n = x.dim(0), tokens = x.dim(1) * x.dim(2), c = x.dim(3);
   const Var h = reshape(t, norm_(t, x, false), {n, tokens, c});
-  const Var a = attention(t, q_(t, h), k_(t, h), v_(t, h), 1, 1.0 / std::sqrt(static_cast<double>(c)), false);
+  const Var a =
+      attention(t, q_(t, h), k_(t, h), v_(t, h), 1, 1.0 / std::sqrt(static_cast<double>(c)), false);
   return add(t, x, reshape(t, out_(t, a), x.shape()));
 }
 
@@ -72,7 +79,8 @@ Vae::Vae(const Builder& b, const VaeConfig& c) : config_(c) {
     const Builder at = e / "down_blocks" / i;
     Level level;
     for (int64_t j = 0; j < c.layers_per_block; ++j) {
-      level.resnets.emplace_back(at / "resnets" / j, width, c.channels[static_cast<size_t>(i)], c.groups, kEps, 0);
+      level.resnets.emplace_back(at / "resnets" / j, width, c.channels[static_cast<size_t>(i)],
+                                 c.groups, kEps, 0);
       width = c.channels[static_cast<size_t>(i)];
     }
     level.resamples = i + 1 < levels;
@@ -84,7 +92,8 @@ Vae::Vae(const Builder& b, const VaeConfig& c) : config_(c) {
   encoder_out_ = Conv2d(e / "conv_out", widest, moments, 3, same);
   quant_ = Linear(b / "quant_conv", moments, moments, true, Layout::pointwise);
 
-  post_quant_ = Linear(b / "post_quant_conv", c.latent_channels, c.latent_channels, true, Layout::pointwise);
+  post_quant_ =
+      Linear(b / "post_quant_conv", c.latent_channels, c.latent_channels, true, Layout::pointwise);
   const Builder d = b / "decoder";
   decoder_in_ = Conv2d(d / "conv_in", c.latent_channels, widest, 3, same);
   decoder_middle_ = std::make_unique<Middle>(d / "mid_block", widest, c.groups);

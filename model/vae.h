@@ -12,7 +12,9 @@ struct VaeConfig {
   int64_t layers_per_block = 2, groups = 32, latent_channels = 4, in_channels = 3, out_channels = 3;
   double scaling_factor = 0.18215;
   static VaeConfig read(const JsonReader& config);
-  int64_t factor() const { return int64_t{1} << (channels.size() - 1); }  // image side / latent side
+  int64_t factor() const {
+    return int64_t{1} << (channels.size() - 1);
+  }  // image side / latent side
 };
 
 // diffusers Attention in the VAE's middle: group norm, one head, residual.

@@ -20,6 +20,7 @@ struct RunOptions {
 };
 
 // --train_data_dir etc.: the sets of one option, read and joined.
-ImageSet read_sets(const std::vector<std::filesystem::path>& folders, const std::string& split, Reporter& reporter);
+ImageSet read_sets(const std::vector<std::filesystem::path>& folders, const std::string& split,
+                   Reporter& reporter);
 
 }  // namespace realfake

@@ -10,9 +10,9 @@ namespace realfake {
 
 // A row of the table: a training set by name, and the job that trained on it.
 struct DemoRow {
-  std::string name;                  // "realfake_1x", "ablation/lora+mmd", ...
-  std::vector<std::string> train;    // job per seed
-  std::vector<std::string> distance; // job per seed, or none
+  std::string name;                   // "realfake_1x", "ablation/lora+mmd", ...
+  std::vector<std::string> train;     // job per seed
+  std::vector<std::string> distance;  // job per seed, or none
   std::vector<std::string> copies;
 };
 
@@ -25,7 +25,8 @@ struct Demo {
 Demo add_demo_jobs(JobGraph& graph, const DemoSettings& settings);
 
 // results.json of the finished graph, in the form that `report` reads.
-Json demo_results(const JobGraph& graph, const Demo& demo, const DemoSettings& settings, double wall_seconds);
+Json demo_results(const JobGraph& graph, const Demo& demo, const DemoSettings& settings,
+                  double wall_seconds);
 // The table for the terminal.
 std::string demo_table(const Json& results);
 

@@ -20,6 +20,7 @@ DemoSettings::DemoSettings() {
 }
 
 void DemoSettings::make_tiny() {
+  tiny = true;
   train_limit = 24;
   finetune.max_train_steps = 1;
   finetune.train_batch_size = 2;
@@ -61,10 +62,12 @@ Json DemoSettings::json() const {
           {"few shots",
            {{"digits_per_class", few_per_class},
             {"fine-tuning_steps", few_finetune_steps},
+            {"strength", few_strength},
             {"versions", few_versions},
             {"classifier_steps", few_classifier_steps}}},
           {"data",
-           {{"measured_on", validation ? "validation half of the training digits" : "held-out test digits"},
+           {{"measured_on",
+             validation ? "validation half of the training digits" : "held-out test digits"},
             {"seeds", seeds}}}};
 }
 

@@ -33,10 +33,14 @@ struct Finetune {
     o.number("max_grad_norm", &options.max_grad_norm, 0, 1e9, "clipping; 0: none");
     o.number("snr_gamma", &options.loss.snr_gamma, 0, 1e6, "min-SNR weighting; 0: none");
     o.number("dist_match", &options.loss.dist_match, 0, 1e6, "factor of the matching term");
-    o.text("mmd", &mmd, "matching term: published sum form, kernel estimator, or none", {"off", "official", "rbf"});
-    o.text("batch_by", &options.batch_by, "class: every batch holds one class", {"random", "class"});
-    o.text("guidance_token", &token, "what replaces the last text token", {"off", "image", "class-mean"});
-    o.integer("checkpointing_steps", &options.checkpointing_steps, 0, 1000000000, "0: only when stopped");
+    o.text("mmd", &mmd, "matching term: published sum form, kernel estimator, or none",
+           {"off", "official", "rbf"});
+    o.text("batch_by", &options.batch_by, "class: every batch holds one class",
+           {"random", "class"});
+    o.text("guidance_token", &token, "what replaces the last text token",
+           {"off", "image", "class-mean"});
+    o.integer("checkpointing_steps", &options.checkpointing_steps, 0, 1000000000,
+              "0: only when stopped");
     common.declare(o);
   }
 
@@ -48,9 +52,11 @@ struct Finetune {
     Exec exec = common.open();
     const Embedded data = load_embedded(exec, embedded, "");
     require_fits(data, model, embedded.string());
-    const FinetuneResult r = finetune(exec, model, data, options, run.folder, run.resumes(), folder);
+    const FinetuneResult r =
+        finetune(exec, model, data, options, run.folder, run.resumes(), folder);
     folder.finish();
-    std::cout << "steps: " << r.steps << "\nloss: " << r.loss << " (denoising " << r.denoise << ", matching " << r.match
+    std::cout << "steps: " << r.steps << "\nloss: " << r.loss << " (denoising " << r.denoise
+              << ", matching " << r.match
               << ")\nLoRA: " << (run.folder / "pytorch_lora_weights.safetensors").string() << "\n";
     return 0;
   }
@@ -61,7 +67,8 @@ struct Finetune {
 Command make_finetune_command() {
   auto c = std::make_shared<Finetune>();
   return {"finetune", "adapt the UNet to a data set: LoRA with denoising and matching loss",
-          "realfake finetune --model data/base --embedded runs/embed/embedded.safetensors --output_dir runs/lora",
+          "realfake finetune --model data/base --embedded runs/embed/embedded.safetensors "
+          "--output_dir runs/lora",
           [c](Options& o) { c->declare(o); }, [c](const Options& o) { return c->go(o); }};
 }
 

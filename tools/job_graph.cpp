@@ -15,14 +15,16 @@ namespace realfake {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-JobGraph::JobGraph(fs::path root, JobGraphOptions options) : root_(std::move(root)), options_(options) {
+JobGraph::JobGraph(fs::path root, JobGraphOptions options)
+    : root_(std::move(root)), options_(options) {
   fs::create_directories(root_);
 }
 
 void JobGraph::add(Job job) {
   Json key = {{"settings", job.settings}, {"after", Json::array()}};
   for (const std::string& name : job.after) {
-    require(index_.contains(name), "[jobs] '", job.name, "' comes after '", name, "', which is not there");
+    require(index_.contains(name), "[jobs] '", job.name, "' comes after '", name,
+            "', which is not there");
     key["after"].push_back(states_[index_[name]].key);
   }
   require(!index_.contains(job.name), "[jobs] '", job.name, "' twice");
@@ -31,6 +33,20 @@ void JobGraph::add(Job job) {
   s.key = sha256_hex(key.dump());
   s.job = std::move(job);
   states_.push_back(std::move(s));
+}
+
+void JobGraph::keep(const std::vector<std::string>& targets) {
+  std::vector<bool> needed(states_.size(), false);
+  for (const std::string& name : targets) needed[index_.at(name)] = true;
+  for (size_t i = states_.size(); i-- > 0;)  // dependencies lie before the jobs that need them
+    if (needed[i])
+      for (const std::string& name : states_[i].job.after) needed[index_.at(name)] = true;
+  std::vector<State> kept;
+  for (size_t i = 0; i < states_.size(); ++i)
+    if (needed[i]) kept.push_back(std::move(states_[i]));
+  states_ = std::move(kept);
+  index_.clear();
+  for (size_t i = 0; i < states_.size(); ++i) index_[states_[i].job.name] = i;
 }
 
 bool JobGraph::load_done(State& s) {
@@ -59,7 +75,8 @@ void JobGraph::execute(State& s, Exec& exec) {
   const fs::path mark = at / "key";
   if (!fs::exists(mark) || read_file(mark, 1000) != s.key) {
     for (const auto& entry : fs::directory_iterator(at))
-      if (entry.path().filename() != ".lock" && entry.path().filename() != "metrics.jsonl") fs::remove_all(entry.path());
+      if (entry.path().filename() != ".lock" && entry.path().filename() != "metrics.jsonl")
+        fs::remove_all(entry.path());
     write_file_atomic(mark, s.key);
   }
   JobContext context{exec, reporter, at, [&](const std::string& n) { return folder(n); },
@@ -88,7 +105,8 @@ void JobGraph::run() {
     for (State& s : states_) {
       if (s.phase != State::waiting) continue;
       bool ok = true;
-      for (const std::string& name : s.job.after) ok = ok && states_[index_.at(name)].phase == State::done;
+      for (const std::string& name : s.job.after)
+        ok = ok && states_[index_.at(name)].phase == State::done;
       if (ok) return &s;
     }
     return nullptr;
@@ -129,7 +147,8 @@ void JobGraph::run() {
         std::string line = concat("[", reused_ + finished_, "/", total, "] ", next->job.name, text);
         if (next->result.contains("say")) line += "  " + next->result["say"].get<std::string>();
         if (finished_ < wanted) {
-          std::snprintf(text, sizeof text, "   (about %d:%02d left)", static_cast<int>(left) / 60, static_cast<int>(left) % 60);
+          std::snprintf(text, sizeof text, "   (about %d:%02d left)", static_cast<int>(left) / 60,
+                        static_cast<int>(left) % 60);
           line += text;
         }
         print(line);
@@ -150,7 +169,8 @@ const Json& JobGraph::result(const std::string& name) const {
 
 std::string JobGraph::script() const {
   std::string out =
-      "# The commands that do the same as the demo's jobs, one after the other (from the project's root).\n";
+      "# The commands that do the same as the demo's jobs, one after the other (from the project's "
+      "root).\n";
   for (const State& s : states_)
     if (!s.job.command.empty()) out += s.job.command + "\n";
   return out;

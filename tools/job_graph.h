@@ -1,6 +1,7 @@
 #pragma once
-// Jobs with dependencies, run by a few workers at a time. Each job owns a folder and leaves result.json there, under a key that
-// covers its settings and those of everything it depends on: a job whose result is there under the same key is not run again.
+// Jobs with dependencies, run by a few workers at a time. Each job owns a folder and leaves
+// result.json there, under a key that covers its settings and those of everything it depends on: a
+// job whose result is there under the same key is not run again.
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -30,14 +31,14 @@ struct Job {
   std::string name;     // also its folder below the root, "seed-0/train/real"
   std::string command;  // the command line that does the same, for commands.sh
   std::vector<std::string> after;
-  Json settings;        // what its result depends on, beside the jobs it comes after
+  Json settings;  // what its result depends on, beside the jobs it comes after
   std::function<Json(JobContext&)> run;  // returns the result
 };
 
 struct JobGraphOptions {
   Device device = Device::cpu;
-  int workers = 2;            // jobs at a time
-  int threads_per_job = 1;    // OpenMP threads of each
+  int workers = 2;          // jobs at a time
+  int threads_per_job = 1;  // OpenMP threads of each
   bool quiet = false;
 };
 
@@ -45,11 +46,14 @@ class JobGraph {
  public:
   JobGraph(std::filesystem::path root, JobGraphOptions options);
   void add(Job job);  // dependencies first
-  // Runs what is not done. A fault in one job lets the others that are running finish, then is thrown; after a stop signal
-  // jobs save and end, and Error(interrupted) is thrown.
+  // Drops every job that none of `targets` needs.
+  void keep(const std::vector<std::string>& targets);
+  // Runs what is not done. A fault in one job lets the others that are running finish, then is
+  // thrown; after a stop signal jobs save and end, and Error(interrupted) is thrown.
   void run();
   const Json& result(const std::string& name) const;
   std::filesystem::path folder(const std::string& name) const { return root_ / name; }
+  bool has(const std::string& name) const { return index_.contains(name); }
   double seconds(const std::string& name) const { return seconds_.at(name); }
   int reused() const { return reused_; }  // jobs that were done before this run
   // The command lines of all jobs, in an order in which they can be run by hand.

@@ -31,7 +31,8 @@ struct Train {
     const ImageSet set = read_sets(data, split, folder);
     train_classifier(exec, set, options, run.folder, run.resumes(), folder);
     folder.finish();
-    std::cout << "trained on " << set.size() << " images: " << (run.folder / "model.safetensors").string() << "\n";
+    std::cout << "trained on " << set.size()
+              << " images: " << (run.folder / "model.safetensors").string() << "\n";
     return 0;
   }
 };
@@ -40,8 +41,10 @@ struct Train {
 
 void declare_classifier(Options& o, ClassifierOptions& c) {
   o.text("model", &c.model, "architecture",
-         {"resnet8", "resnet14", "resnet20", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"});
-  o.integer("max_train_steps", &c.max_train_steps, 1, 1000000000, "optimiser steps, whatever the set's size");
+         {"resnet8", "resnet14", "resnet20", "resnet18", "resnet34", "resnet50", "resnet101",
+          "resnet152"});
+  o.integer("max_train_steps", &c.max_train_steps, 1, 1000000000,
+            "optimiser steps, whatever the set's size");
   o.integer("epochs", &c.epochs, 0, 1000000, "epochs instead of steps; 0: steps");
   o.integer("batch_size", &c.batch_size, 1, 100000, "images a step");
   o.number("lr", &c.lr, 0, 100, "SGD rate");

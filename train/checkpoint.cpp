@@ -24,7 +24,8 @@ bool is_whole(const fs::path& path) {
 }
 
 // "rank 8, now 16; seed 1, now 2" of two JSON objects.
-std::string differences(const std::string& found, const std::string& now, const std::string& where) {
+std::string differences(const std::string& found, const std::string& now,
+                        const std::string& where) {
   const Json a = parse_json(found, where), b = parse_json(now, "settings");
   std::string out;
   const auto text = [](const Json& object, const std::string& key) {
@@ -32,7 +33,8 @@ std::string differences(const std::string& found, const std::string& now, const 
   };
   const auto compare = [&](const std::string& key) {
     if (text(a, key) == text(b, key)) return;
-    out += concat(out.empty() ? "" : "; ", printable(key), " ", printable(text(a, key)), ", now ", text(b, key));
+    out += concat(out.empty() ? "" : "; ", printable(key), " ", printable(text(a, key)), ", now ",
+                  text(b, key));
   };
   for (const auto& [key, value] : a.items()) compare(key);
   for (const auto& [key, value] : b.items())
@@ -76,7 +78,8 @@ std::optional<int64_t> Checkpoint::load(const std::function<void(const Safetenso
     try {
       file.emplace(path);
       const auto found = file->metadata().find("checkpoint_format");
-      if (found != file->metadata().end() && found->second.size() < 10) format = std::atoll(found->second.c_str());
+      if (found != file->metadata().end() && found->second.size() < 10)
+        format = std::atoll(found->second.c_str());
       if (format <= kFormat) check_seal(*file);
     } catch (const InputError& e) {
       warn(concat(e.what(), path == newest_ ? "; trying the checkpoint before it" : ""));
@@ -84,19 +87,23 @@ std::optional<int64_t> Checkpoint::load(const std::function<void(const Safetenso
       continue;
     }
     if (format != kFormat)
-      throw InputError(concat(path.string(), ": format ", format, ", this program reads ", kFormat));
+      throw InputError(
+          concat(path.string(), ": format ", format, ", this program reads ", kFormat));
     const auto found = file->metadata().find("settings");
     const std::string settings = found == file->metadata().end() ? "{}" : found->second;
     if (settings != settings_)
-      throw InputError(concat(path.string(), ": made with other settings: ",
-                              differences(settings, settings_, path.string() + ": settings"),
-                              "\nhint: write to another folder, or start anew without --resume_from_checkpoint"));
+      throw InputError(concat(
+          path.string(), ": made with other settings: ",
+          differences(settings, settings_, path.string() + ": settings"),
+          "\nhint: write to another folder, or start anew without --resume_from_checkpoint"));
     file->allow_nonfinite(true);  // the bytes are as they were saved; the loop looks at the numbers
     take(*file);
     return file->read_i64("step").at(0);
   }
   if (!damage.empty())
-    throw InputError(damage + "\nhint: no whole checkpoint is left; start anew without --resume_from_checkpoint");
+    throw InputError(
+        damage +
+        "\nhint: no whole checkpoint is left; start anew without --resume_from_checkpoint");
   return std::nullopt;
 }
 

@@ -51,9 +51,10 @@ std::string settings_text(const ClassifierOptions& o, const ImageSet& set) {
               {"label_smoothing", o.label_smoothing},
               {"ema_decay", o.ema_decay},
               {"augment", o.augment},
-              {"augmentation", {o.augmentation.rotation_degrees, o.augmentation.shift, o.augmentation.scale,
-                                o.augmentation.shear, o.augmentation.flip ? 1.0 : 0.0, o.augmentation.mixup,
-                                o.augmentation.cutmix}},
+              {"augmentation",
+               {o.augmentation.rotation_degrees, o.augmentation.shift, o.augmentation.scale,
+                o.augmentation.shear, o.augmentation.flip ? 1.0 : 0.0, o.augmentation.mixup,
+                o.augmentation.cutmix}},
               {"normalization", o.normalization},
               {"seed", o.seed},
               {"data", h.hex().substr(0, 16)}}
@@ -72,7 +73,8 @@ class BatchMaker {
     const Normalization n = parse_normalization(o.normalization);
     mean_ = exec.from_vector(n.mean, {3});
     std_ = exec.from_vector(n.std, {3});
-    // Black after normalisation is what lies outside an image; the mean over channels serves all three.
+    // Black after normalisation is what lies outside an image; the mean over channels serves all
+    // three.
     for (size_t c = 0; c < 3; ++c) border_ -= n.mean[c] / n.std[c] / 3;
   }
 
@@ -90,9 +92,10 @@ class BatchMaker {
       counters.push_back(static_cast<uint64_t>(i));
     }
     std::vector<uint8_t> pixels = gather_rgb(set_, index);
-    const MixBatch mix = o_.augment ? mix_batch(o_.augmentation, o_.seed, static_cast<uint64_t>(step), b, set_.height,
-                                                set_.width)
-                                    : MixBatch{};
+    const MixBatch mix = o_.augment
+                             ? mix_batch(o_.augmentation, o_.seed, static_cast<uint64_t>(step), b,
+                                         set_.height, set_.width)
+                             : MixBatch{};
     if (mix.kind == MixBatch::Kind::cutmix) apply_cutmix(mix, pixels, set_.height, set_.width, 3);
     const Shape shape{b, set_.height, set_.width, 3};
     Batch out{exec_.empty(shape), exec_.empty({b, classes_})};
@@ -152,12 +155,15 @@ Normalization parse_normalization(const std::string& name) {
   throw UsageError("--normalization is '" + name + "', expected symmetric, imagenet or clip");
 }
 
-std::unique_ptr<Component<ResNet>> train_classifier(Exec& exec, const ImageSet& set, const ClassifierOptions& o,
-                                                    const fs::path& folder, bool resume, Reporter& reporter) {
+std::unique_ptr<Component<ResNet>> train_classifier(Exec& exec, const ImageSet& set,
+                                                    const ClassifierOptions& o,
+                                                    const fs::path& folder, bool resume,
+                                                    Reporter& reporter) {
   if (set.size() == 0) throw InputError("the training set is empty");
   if (o.lr_schedule != "cosine" && o.lr_schedule != "multistep")
     throw UsageError("--lr_schedule is '" + o.lr_schedule + "', expected cosine or multistep");
-  auto net = fresh_resnet(exec, ResNetConfig::preset(o.model, static_cast<int64_t>(set.classes.size())), o.seed);
+  auto net = fresh_resnet(
+      exec, ResNetConfig::preset(o.model, static_cast<int64_t>(set.classes.size())), o.seed);
   net->parameters.set_trainable(true, &ResNet::is_learned);
   const std::vector<Param> params = net->parameters.trainable();
   Sgd optimizer(exec, params, {.lr = o.lr, .momentum = o.momentum, .weight_decay = o.weight_decay});
@@ -194,7 +200,8 @@ std::unique_ptr<Component<ResNet>> train_classifier(Exec& exec, const ImageSet& 
   for (int64_t step = done; step < total; ++step) {
     const Batch batch = batches(step);
     Tape tape(exec);
-    const Var loss = cross_entropy(tape, (*net->net)(tape, Var(batch.images), true), batch.target, o.label_smoothing);
+    const Var loss = cross_entropy(tape, (*net->net)(tape, Var(batch.images), true), batch.target,
+                                   o.label_smoothing);
     const double value = exec.scalar(loss.value());
     if (!std::isfinite(value)) throw NumericError(concat("step ", step + 1, ": loss is ", value));
     tape.backward(loss);
@@ -204,8 +211,10 @@ std::unique_ptr<Component<ResNet>> train_classifier(Exec& exec, const ImageSet& 
     reporter.step("train", step + 1, total, {{"loss", value}, {"lr", lr}});
     const bool last = step + 1 == total;
     const bool stop = reporter.stop_requested() || (o.stop_after > 0 && step + 1 == o.stop_after);
-    if (!last && (stop || (o.checkpointing_steps > 0 && (step + 1) % o.checkpointing_steps == 0))) save(step + 1);
-    if (!last && stop) throw Error(ExitCode::interrupted, concat("interrupted after step ", step + 1, "; saved"));
+    if (!last && (stop || (o.checkpointing_steps > 0 && (step + 1) % o.checkpointing_steps == 0)))
+      save(step + 1);
+    if (!last && stop)
+      throw Error(ExitCode::interrupted, concat("interrupted after step ", step + 1, "; saved"));
   }
   net->parameters.set_trainable(false);
   if (ema) ema->swap();
@@ -217,8 +226,8 @@ std::unique_ptr<Component<ResNet>> train_classifier(Exec& exec, const ImageSet& 
   return net;
 }
 
-Tensor classifier_logits(Exec& exec, const ResNet& net, const ImageSet& set, const std::string& normalization,
-                         int64_t batch, Tensor* features) {
+Tensor classifier_logits(Exec& exec, const ResNet& net, const ImageSet& set,
+                         const std::string& normalization, int64_t batch, Tensor* features) {
   const Normalization norm = parse_normalization(normalization);
   const Tensor mean = exec.from_vector(norm.mean, {3}), std = exec.from_vector(norm.std, {3});
   const int64_t n = set.size();
@@ -241,11 +250,14 @@ Tensor classifier_logits(Exec& exec, const ResNet& net, const ImageSet& set, con
   return logits;
 }
 
-Evaluation evaluate_classifier(Exec& exec, const ResNet& net, const ImageSet& set, const std::string& normalization) {
+Evaluation evaluate_classifier(Exec& exec, const ResNet& net, const ImageSet& set,
+                               const std::string& normalization) {
   const int64_t n = set.size(), k = net.config().classes;
   if (static_cast<int64_t>(set.classes.size()) != k)
-    throw InputError(concat("the data set has ", set.classes.size(), " classes, the classifier ", k));
-  const std::vector<float> logits = exec.to_vector<float>(classifier_logits(exec, net, set, normalization, 256));
+    throw InputError(
+        concat("the data set has ", set.classes.size(), " classes, the classifier ", k));
+  const std::vector<float> logits =
+      exec.to_vector<float>(classifier_logits(exec, net, set, normalization, 256));
   Evaluation e;
   e.count = n;
   for (const std::string& name : set.classes) e.classes.push_back({name, 0, 0});
@@ -277,7 +289,8 @@ Evaluation evaluate_classifier(Exec& exec, const ResNet& net, const ImageSet& se
   }
   e.top1 = 100.0 * static_cast<double>(top1) / static_cast<double>(n);
   e.top5 = 100.0 * static_cast<double>(top5) / static_cast<double>(n);
-  for (size_t b = 0; b < kBins; ++b) e.calibration_error += std::abs(confidence[b] - hits[b]) / static_cast<double>(n);
+  for (size_t b = 0; b < kBins; ++b)
+    e.calibration_error += std::abs(confidence[b] - hits[b]) / static_cast<double>(n);
   return e;
 }
 

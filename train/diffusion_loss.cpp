@@ -19,8 +19,9 @@ Tensor sample_numbers(Exec& exec, const std::vector<double>& values, DType dtype
   return exec.from_vector(std::vector<float>(values.begin(), values.end()), shape);
 }
 
-DiffusionLoss diffusion_loss(Tape& tape, const UNet& unet, const NoiseSchedule& schedule, const Tensor& latents,
-                             const Tensor& noise, const std::vector<int64_t>& timesteps, const Tensor& context,
+DiffusionLoss diffusion_loss(Tape& tape, const UNet& unet, const NoiseSchedule& schedule,
+                             const Tensor& latents, const Tensor& noise,
+                             const std::vector<int64_t>& timesteps, const Tensor& context,
                              const DiffusionLossOptions& options) {
   Exec& ex = tape.exec();
   const DType d = latents.dtype();
@@ -32,7 +33,8 @@ DiffusionLoss diffusion_loss(Tape& tape, const UNet& unet, const NoiseSchedule& 
     add.push_back(std::sqrt(1 - schedule.abar(t)));
     weight.push_back(schedule.min_snr_weight(t, options.snr_gamma));
   }
-  const Tensor a = sample_numbers(ex, keep, d), b = sample_numbers(ex, add, d), w = sample_numbers(ex, weight, d);
+  const Tensor a = sample_numbers(ex, keep, d), b = sample_numbers(ex, add, d),
+               w = sample_numbers(ex, weight, d);
   const Tensor noisy = ex.empty(latents.shape(), d);
   combine_samples(ex, noisy, latents, noise, a, b);
   Tensor target = noise;
@@ -46,7 +48,8 @@ DiffusionLoss diffusion_loss(Tape& tape, const UNet& unet, const NoiseSchedule& 
   DiffusionLoss loss;
   loss.prediction = unet(tape, Var(noisy), t, Var(context));
   loss.denoise = weighted_mse(tape, loss.prediction, target, w);
-  if (options.matching == Matching::official) loss.match = matching_sum(tape, loss.prediction, target, w);
+  if (options.matching == Matching::official)
+    loss.match = matching_sum(tape, loss.prediction, target, w);
   if (options.matching == Matching::rbf) loss.match = mmd_rbf(tape, loss.prediction, target);
   loss.total = loss.match.defined() && options.dist_match != 0
                    ? add_weighted(tape, loss.denoise, loss.match, options.dist_match)

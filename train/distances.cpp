@@ -15,15 +15,20 @@ struct Moments {
 Moments moments_of(const std::vector<float>& x, int64_t f) {
   const int64_t n = static_cast<int64_t>(x.size()) / f;
   if (n < 2) throw InputError(concat("a Frechet distance needs at least 2 images, found ", n));
-  Moments m{std::vector<double>(static_cast<size_t>(f), 0), std::vector<double>(static_cast<size_t>(f * f), 0)};
+  Moments m{std::vector<double>(static_cast<size_t>(f), 0),
+            std::vector<double>(static_cast<size_t>(f * f), 0)};
   for (int64_t i = 0; i < n; ++i)
-    for (int64_t j = 0; j < f; ++j) m.mean[static_cast<size_t>(j)] += x[static_cast<size_t>(i * f + j)] / static_cast<double>(n);
+    for (int64_t j = 0; j < f; ++j)
+      m.mean[static_cast<size_t>(j)] += x[static_cast<size_t>(i * f + j)] / static_cast<double>(n);
   std::vector<double> d(static_cast<size_t>(f));
   for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < f; ++j) d[static_cast<size_t>(j)] = x[static_cast<size_t>(i * f + j)] - m.mean[static_cast<size_t>(j)];
+    for (int64_t j = 0; j < f; ++j)
+      d[static_cast<size_t>(j)] =
+          x[static_cast<size_t>(i * f + j)] - m.mean[static_cast<size_t>(j)];
     for (int64_t j = 0; j < f; ++j)
       for (int64_t k = 0; k < f; ++k)
-        m.covariance[static_cast<size_t>(j * f + k)] += d[static_cast<size_t>(j)] * d[static_cast<size_t>(k)] / static_cast<double>(n - 1);
+        m.covariance[static_cast<size_t>(j * f + k)] +=
+            d[static_cast<size_t>(j)] * d[static_cast<size_t>(k)] / static_cast<double>(n - 1);
   }
   return m;
 }
@@ -33,7 +38,8 @@ std::vector<double> product(const std::vector<double>& a, const std::vector<doub
   for (int64_t i = 0; i < n; ++i)
     for (int64_t k = 0; k < n; ++k)
       for (int64_t j = 0; j < n; ++j)
-        c[static_cast<size_t>(i * n + j)] += a[static_cast<size_t>(i * n + k)] * b[static_cast<size_t>(k * n + j)];
+        c[static_cast<size_t>(i * n + j)] +=
+            a[static_cast<size_t>(i * n + k)] * b[static_cast<size_t>(k * n + j)];
   return c;
 }
 
@@ -45,8 +51,8 @@ std::vector<double> square_root(const std::vector<double>& a, int64_t n) {
     const double root = std::sqrt(std::max(0.0, values[static_cast<size_t>(k)]));
     for (int64_t i = 0; i < n; ++i)
       for (int64_t j = 0; j < n; ++j)
-        out[static_cast<size_t>(i * n + j)] +=
-            root * vectors[static_cast<size_t>(i * n + k)] * vectors[static_cast<size_t>(j * n + k)];
+        out[static_cast<size_t>(i * n + j)] += root * vectors[static_cast<size_t>(i * n + k)] *
+                                               vectors[static_cast<size_t>(j * n + k)];
   }
   return out;
 }
@@ -56,7 +62,8 @@ double median(std::vector<double> v) {
   const size_t mid = v.size() / 2;
   std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(mid), v.end());
   if (v.size() % 2) return v[mid];
-  return 0.5 * (v[mid] + *std::max_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(mid)));
+  return 0.5 *
+         (v[mid] + *std::max_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(mid)));
 }
 
 // One channel per pixel: grey sets compare whatever their files hold.
@@ -65,7 +72,8 @@ std::vector<float> grey_rows(const ImageSet& set) {
   std::vector<float> rows(static_cast<size_t>(set.size() * pixels));
   for (size_t i = 0; i < rows.size(); ++i) {
     double sum = 0;
-    for (int64_t c = 0; c < set.channels; ++c) sum += set.pixels[i * static_cast<size_t>(set.channels) + static_cast<size_t>(c)];
+    for (int64_t c = 0; c < set.channels; ++c)
+      sum += set.pixels[i * static_cast<size_t>(set.channels) + static_cast<size_t>(c)];
     rows[i] = static_cast<float>(sum / static_cast<double>(set.channels) / 255);
   }
   return rows;
@@ -79,8 +87,11 @@ double distance(const float* a, const float* b, int64_t n) {
 
 }  // namespace
 
-void symmetric_eigen(std::vector<double> a, int64_t n, std::vector<double>& values, std::vector<double>& vectors) {
-  const auto at = [n](std::vector<double>& m, int64_t i, int64_t j) -> double& { return m[static_cast<size_t>(i * n + j)]; };
+void symmetric_eigen(std::vector<double> a, int64_t n, std::vector<double>& values,
+                     std::vector<double>& vectors) {
+  const auto at = [n](std::vector<double>& m, int64_t i, int64_t j) -> double& {
+    return m[static_cast<size_t>(i * n + j)];
+  };
   vectors.assign(static_cast<size_t>(n * n), 0);
   for (int64_t i = 0; i < n; ++i) at(vectors, i, i) = 1;
   double scale = 0;
@@ -115,7 +126,8 @@ void symmetric_eigen(std::vector<double> a, int64_t n, std::vector<double>& valu
   }
   std::vector<int64_t> order(static_cast<size_t>(n));
   std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](int64_t i, int64_t j) { return at(a, i, i) < at(a, j, j); });
+  std::sort(order.begin(), order.end(),
+            [&](int64_t i, int64_t j) { return at(a, i, i) < at(a, j, j); });
   values.clear();
   std::vector<double> sorted(vectors.size());
   for (int64_t k = 0; k < n; ++k) {
@@ -136,9 +148,11 @@ double total_variance(const std::vector<float>& features, int64_t width) {
 double frechet_distance(const std::vector<float>& a, const std::vector<float>& b, int64_t width) {
   const Moments ma = moments_of(a, width), mb = moments_of(b, width);
   double sum = 0;
-  for (size_t i = 0; i < ma.mean.size(); ++i) sum += (ma.mean[i] - mb.mean[i]) * (ma.mean[i] - mb.mean[i]);
+  for (size_t i = 0; i < ma.mean.size(); ++i)
+    sum += (ma.mean[i] - mb.mean[i]) * (ma.mean[i] - mb.mean[i]);
   for (int64_t i = 0; i < width; ++i)
-    sum += ma.covariance[static_cast<size_t>(i * width + i)] + mb.covariance[static_cast<size_t>(i * width + i)];
+    sum += ma.covariance[static_cast<size_t>(i * width + i)] +
+           mb.covariance[static_cast<size_t>(i * width + i)];
   // tr (C_a C_b)^(1/2) = tr (C_a^(1/2) C_b C_a^(1/2))^(1/2), whose argument is symmetric.
   const std::vector<double> root = square_root(ma.covariance, width);
   std::vector<double> inner = product(product(root, mb.covariance, width), root, width);
@@ -148,23 +162,25 @@ double frechet_distance(const std::vector<float>& a, const std::vector<float>& b
   return std::max(0.0, sum);
 }
 
-SetDistance set_distance(Exec& exec, const ResNet& judge, const std::string& normalization, const ImageSet& real,
-                         const ImageSet& synthetic) {
+SetDistance set_distance(Exec& exec, const ResNet& judge, const std::string& normalization,
+                         const ImageSet& real, const ImageSet& synthetic) {
   Tensor real_features, synthetic_features;
   classifier_logits(exec, judge, real, normalization, 256, &real_features);
   classifier_logits(exec, judge, synthetic, normalization, 256, &synthetic_features);
   const int64_t width = real_features.dim(1);
-  const std::vector<float> a = exec.to_vector<float>(real_features), b = exec.to_vector<float>(synthetic_features);
+  const std::vector<float> a = exec.to_vector<float>(real_features),
+                           b = exec.to_vector<float>(synthetic_features);
   return {frechet_distance(a, b, width) / total_variance(a, width),
           evaluate_classifier(exec, judge, synthetic, normalization).top1};
 }
 
-CopyCheck copy_check(const ImageSet& real, const ImageSet& synthetic, const std::vector<int64_t>& source) {
+CopyCheck copy_check(const ImageSet& real, const ImageSet& synthetic,
+                     const std::vector<int64_t>& source) {
   if (real.height != synthetic.height || real.width != synthetic.width)
-    throw InputError(concat("copy check: real images are ", real.height, "x", real.width, ", synthetic ",
-                            synthetic.height, "x", synthetic.width));
-  require(static_cast<int64_t>(source.size()) == synthetic.size(), "[copy_check] ", source.size(), " sources for ",
-          synthetic.size(), " images");
+    throw InputError(concat("copy check: real images are ", real.height, "x", real.width,
+                            ", synthetic ", synthetic.height, "x", synthetic.width));
+  require(static_cast<int64_t>(source.size()) == synthetic.size(), "[copy_check] ", source.size(),
+          " sources for ", synthetic.size(), " images");
   const int64_t pixels = real.height * real.width;
   const std::vector<float> r = grey_rows(real), s = grey_rows(synthetic);
   std::vector<double> own, other, real_real;
@@ -173,8 +189,10 @@ CopyCheck copy_check(const ImageSet& real, const ImageSet& synthetic, const std:
     double best = std::numeric_limits<double>::infinity(), mine = 0;
     for (int64_t j = 0; j < real.size(); ++j) {
       const double d = distance(s.data() + i * pixels, r.data() + j * pixels, pixels);
-      if (j == source[static_cast<size_t>(i)]) mine = d;
-      else best = std::min(best, d);
+      if (j == source[static_cast<size_t>(i)])
+        mine = d;
+      else
+        best = std::min(best, d);
     }
     own.push_back(mine);
     other.push_back(best);
@@ -183,10 +201,12 @@ CopyCheck copy_check(const ImageSet& real, const ImageSet& synthetic, const std:
   for (int64_t i = 0; i < real.size(); ++i) {
     double best = std::numeric_limits<double>::infinity();
     for (int64_t j = 0; j < real.size(); ++j)
-      if (j != i) best = std::min(best, distance(r.data() + i * pixels, r.data() + j * pixels, pixels));
+      if (j != i)
+        best = std::min(best, distance(r.data() + i * pixels, r.data() + j * pixels, pixels));
     real_real.push_back(best);
   }
-  return {median(own), median(other), 100.0 * static_cast<double>(nearest_is_own) / static_cast<double>(synthetic.size()),
+  return {median(own), median(other),
+          100.0 * static_cast<double>(nearest_is_own) / static_cast<double>(synthetic.size()),
           median(real_real)};
 }
 

@@ -20,7 +20,8 @@ void require_finite(Exec& exec, const Tensor& t, const char* what) {
   const Tensor found = exec.empty({2}, DType::i64);
   count_nonfinite(exec, found, t.flat());
   const std::vector<int64_t> v = exec.to_vector<int64_t>(found);
-  if (v[0] > 0) throw NumericError(concat(what, ": ", v[0], " values not finite, first at index ", v[1]));
+  if (v[0] > 0)
+    throw NumericError(concat(what, ": ", v[0], " values not finite, first at index ", v[1]));
 }
 
 // [first,last) of the set as (N,H,W,3) floats, normalised; grey is repeated.
@@ -67,7 +68,8 @@ Tensor encode_prompts(Exec& exec, const Tokenizer& tokenizer, const ClipText& te
     for (int64_t i = first; i < last; ++i) {
       const Tokenizer::Encoding e = tokenizer.encode_full(prompts[static_cast<size_t>(i)]);
       if (!e.cut.empty())
-        reporter.say("prompt longer than " + std::to_string(length) + " tokens; cut: " + printable(e.cut));
+        reporter.say("prompt longer than " + std::to_string(length) +
+                     " tokens; cut: " + printable(e.cut));
       ids.insert(ids.end(), e.ids.begin(), e.ids.end());
     }
     parts.push_back(text(tape, exec.from_vector(ids, {last - first, length})).value());
@@ -89,8 +91,8 @@ Tensor take_rows(Exec& exec, const Tensor& table, const std::vector<int64_t>& in
 
 void replace_last_token(Exec& exec, const Tensor& context, const Tensor& image_embeds) {
   const int64_t n = context.dim(0), t = context.dim(1), d = context.dim(2);
-  require(image_embeds.shape() == Shape({n, d}), "[guidance] image embeddings ", image_embeds.shape(),
-          " do not fit a context of width ", d);
+  require(image_embeds.shape() == Shape({n, d}), "[guidance] image embeddings ",
+          image_embeds.shape(), " do not fit a context of width ", d);
   copy(exec, context.reshape({n, t * d}).columns((t - 1) * d, t * d), image_embeds);
 }
 
@@ -110,11 +112,13 @@ Tensor class_mean_embeds(Exec& exec, const Embedded& e) {
   for (int64_t i = 0; i < e.size(); ++i) {
     const int64_t label = e.labels[static_cast<size_t>(i)];
     ++count[static_cast<size_t>(label)];
-    for (int64_t j = 0; j < p; ++j) sum[static_cast<size_t>(label * p + j)] += rows[static_cast<size_t>(i * p + j)];
+    for (int64_t j = 0; j < p; ++j)
+      sum[static_cast<size_t>(label * p + j)] += rows[static_cast<size_t>(i * p + j)];
   }
   std::vector<float> mean(sum.size());
   for (size_t i = 0; i < sum.size(); ++i)
-    mean[i] = static_cast<float>(sum[i] / static_cast<double>(std::max<int64_t>(1, count[i / static_cast<size_t>(p)])));
+    mean[i] = static_cast<float>(
+        sum[i] / static_cast<double>(std::max<int64_t>(1, count[i / static_cast<size_t>(p)])));
   return exec.from_vector(mean, {k, p});
 }
 
@@ -122,18 +126,20 @@ Tensor guidance_rows(Exec& exec, const Embedded& e, GuidanceToken token, const T
                      const std::vector<int64_t>& samples) {
   if (token == GuidanceToken::off) return Tensor();
   if (!e.image_embeds.defined())
-    throw InputError("--guidance_token needs an image encoder: the pipeline has no image_encoder/ folder");
+    throw InputError(
+        "--guidance_token needs an image encoder: the pipeline has no image_encoder/ folder");
   if (e.image_embeds.dim(1) != e.text_states.dim(2))
-    throw InputError(concat("--guidance_token needs image embeddings as wide as text states: found ",
-                            e.image_embeds.dim(1), ", expected ", e.text_states.dim(2)));
+    throw InputError(
+        concat("--guidance_token needs image embeddings as wide as text states: found ",
+               e.image_embeds.dim(1), ", expected ", e.text_states.dim(2)));
   if (token == GuidanceToken::image) return take_rows(exec, e.image_embeds, samples);
   std::vector<int64_t> labels;
   for (const int64_t s : samples) labels.push_back(e.labels[static_cast<size_t>(s)]);
   return take_rows(exec, class_means, labels);
 }
 
-Embedded embed_dataset(Exec& exec, const fs::path& root, const ImageSet& set, const EmbedOptions& options,
-                       Reporter& reporter) {
+Embedded embed_dataset(Exec& exec, const fs::path& root, const ImageSet& set,
+                       const EmbedOptions& options, Reporter& reporter) {
   Embedded e;
   e.labels = set.labels;
   e.classes = set.classes;
@@ -141,7 +147,8 @@ Embedded embed_dataset(Exec& exec, const fs::path& root, const ImageSet& set, co
   if (n == 0) throw InputError("the data set is empty");
   std::map<std::string, int64_t> known;
   for (int64_t i = 0; i < n; ++i) {
-    const std::string& name = set.classes.at(static_cast<size_t>(set.labels[static_cast<size_t>(i)]));
+    const std::string& name =
+        set.classes.at(static_cast<size_t>(set.labels[static_cast<size_t>(i)]));
     const std::string caption = set.captions.empty() ? "" : set.captions[static_cast<size_t>(i)];
     const std::string prompt = make_prompt(name, caption_of_prompt(caption, name));
     const auto [it, fresh] = known.emplace(prompt, static_cast<int64_t>(e.prompts.size()));
@@ -152,7 +159,8 @@ Embedded embed_dataset(Exec& exec, const fs::path& root, const ImageSet& set, co
     const auto text = load_text(exec, root / "text_encoder");
     const Tokenizer tokenizer = Tokenizer::load(root / "tokenizer");
     e.text_states = encode_prompts(exec, tokenizer, *text->net, e.prompts, options.batch, reporter);
-    e.empty_state = encode_prompts(exec, tokenizer, *text->net, {options.negative_prompt}, 1, reporter);
+    e.empty_state =
+        encode_prompts(exec, tokenizer, *text->net, {options.negative_prompt}, 1, reporter);
   }
   require_finite(exec, e.text_states, "text states");
   require_finite(exec, e.empty_state, "text state of the negative prompt");
@@ -169,9 +177,11 @@ Embedded embed_dataset(Exec& exec, const fs::path& root, const ImageSet& set, co
     std::vector<Tensor> parts;
     for (int64_t first = 0; first < n; first += options.batch) {
       const int64_t last = std::min(n, first + options.batch);
-      parts.push_back(vae->net->encode(tape, Var(pixels_as(exec, set, first, last, 0, half, half))).value());
+      parts.push_back(
+          vae->net->encode(tape, Var(pixels_as(exec, set, first, last, 0, half, half))).value());
       reporter.step("embed latents", last, n, {});
-      if (reporter.stop_requested()) throw Error(ExitCode::interrupted, "interrupted while embedding");
+      if (reporter.stop_requested())
+        throw Error(ExitCode::interrupted, "interrupted while embedding");
     }
     e.moments = stack(exec, parts, n);
     require_finite(exec, e.moments, "latents");
@@ -182,10 +192,12 @@ Embedded embed_dataset(Exec& exec, const fs::path& root, const ImageSet& set, co
     std::vector<Tensor> parts;
     for (int64_t first = 0; first < n; first += options.batch) {
       const int64_t last = std::min(n, first + options.batch);
-      const Tensor x = pixels_as(exec, set, first, last, vision->net->config().image_size, p.mean, p.std);
+      const Tensor x =
+          pixels_as(exec, set, first, last, vision->net->config().image_size, p.mean, p.std);
       parts.push_back((*vision->net)(tape, Var(x)).value());
       reporter.step("embed images", last, n, {});
-      if (reporter.stop_requested()) throw Error(ExitCode::interrupted, "interrupted while embedding");
+      if (reporter.stop_requested())
+        throw Error(ExitCode::interrupted, "interrupted while embedding");
     }
     e.image_embeds = stack(exec, parts, n);
     require_finite(exec, e.image_embeds, "image embeddings");
@@ -206,7 +218,8 @@ void update(Sha256& hash, const std::string& s) {
 std::string weights_digest(const fs::path& root) {
   Sha256 hash;
   std::vector<fs::path> files;
-  for (const char* part : {"text_encoder", "tokenizer", "vae", "image_encoder", "feature_extractor"})
+  for (const char* part :
+       {"text_encoder", "tokenizer", "vae", "image_encoder", "feature_extractor"})
     if (fs::exists(root / part))
       for (const auto& entry : fs::directory_iterator(root / part))
         if (entry.is_regular_file()) files.push_back(entry.path());
@@ -235,7 +248,8 @@ std::string data_digest(Exec& exec, const Embedded& e) {
     const std::vector<float> v = exec.to_vector<float>(t);
     hash.update(v.data(), v.size() * sizeof(float));
   }
-  for (const auto* v : {&e.labels, &e.prompt_of}) hash.update(v->data(), v->size() * sizeof(int64_t));
+  for (const auto* v : {&e.labels, &e.prompt_of})
+    hash.update(v->data(), v->size() * sizeof(int64_t));
   return hash.hex().substr(0, 16);
 }
 
@@ -259,13 +273,15 @@ void save_embedded(const Embedded& e, Exec& exec, const fs::path& file, const st
     w.add_f32(name, shape, v.data());
   };
   // Latents go out as PyTorch holds them, (N,2C,h,w).
-  const int64_t n = e.moments.dim(0), h = e.moments.dim(1), wd = e.moments.dim(2), c = e.moments.dim(3);
+  const int64_t n = e.moments.dim(0), h = e.moments.dim(1), wd = e.moments.dim(2),
+                c = e.moments.dim(3);
   const std::vector<float> nhwc = exec.to_vector<float>(e.moments);
   std::vector<float> nchw(nhwc.size());
   for (int64_t i = 0; i < n; ++i)
     for (int64_t p = 0; p < h * wd; ++p)
       for (int64_t k = 0; k < c; ++k)
-        nchw[static_cast<size_t>((i * c + k) * h * wd + p)] = nhwc[static_cast<size_t>((i * h * wd + p) * c + k)];
+        nchw[static_cast<size_t>((i * c + k) * h * wd + p)] =
+            nhwc[static_cast<size_t>((i * h * wd + p) * c + k)];
   w.add_f32("moments", {n, c, h, wd}, nchw.data());
   put("text_states", e.text_states, e.text_states.shape().vec());
   put("empty_state", e.empty_state, e.empty_state.shape().vec());
@@ -285,24 +301,28 @@ Embedded load_embedded(Exec& exec, const fs::path& file, const std::string& key)
   check_seal(f);
   const auto meta = [&](const char* name) {
     const auto it = f.metadata().find(name);
-    if (it == f.metadata().end()) throw InputError(concat(file.string(), ": no metadata '", name, "' (not from `embed`?)"));
+    if (it == f.metadata().end())
+      throw InputError(concat(file.string(), ": no metadata '", name, "' (not from `embed`?)"));
     return it->second;
   };
   if (!key.empty() && meta("key") != key)
-    throw InputError(file.string() + ": made from other weights, images or settings; run `realfake embed` again");
+    throw InputError(file.string() +
+                     ": made from other weights, images or settings; run `realfake embed` again");
   Embedded e;
   const auto tensor = [&](const char* name) {
     return exec.from_vector(f.read_f32(name), Shape(f.info(name).shape));
   };
   const std::vector<int64_t> s = f.info("moments").shape;
-  if (s.size() != 4) throw InputError(concat(file.string(), ": 'moments' is ", shape_text(s), ", expected rank 4"));
+  if (s.size() != 4)
+    throw InputError(concat(file.string(), ": 'moments' is ", shape_text(s), ", expected rank 4"));
   const std::vector<float> nchw = f.read_f32("moments");
   std::vector<float> nhwc(nchw.size());
   const int64_t n = s[0], c = s[1], hw = s[2] * s[3];
   for (int64_t i = 0; i < n; ++i)
     for (int64_t p = 0; p < hw; ++p)
       for (int64_t k = 0; k < c; ++k)
-        nhwc[static_cast<size_t>((i * hw + p) * c + k)] = nchw[static_cast<size_t>((i * c + k) * hw + p)];
+        nhwc[static_cast<size_t>((i * hw + p) * c + k)] =
+            nchw[static_cast<size_t>((i * c + k) * hw + p)];
   e.moments = exec.from_vector(nhwc, {n, s[2], s[3], c});
   e.text_states = tensor("text_states");
   e.empty_state = tensor("empty_state");
@@ -317,33 +337,40 @@ Embedded load_embedded(Exec& exec, const fs::path& file, const std::string& key)
   e.prompts = strings("prompts");
   const auto in_range = [&](const std::vector<int64_t>& v, int64_t limit, const char* name) {
     if (static_cast<int64_t>(v.size()) != n)
-      throw InputError(concat(file.string(), ": '", name, "' has ", v.size(), " entries, expected ", n));
+      throw InputError(
+          concat(file.string(), ": '", name, "' has ", v.size(), " entries, expected ", n));
     for (const int64_t x : v)
-      if (x < 0 || x >= limit) throw InputError(concat(file.string(), ": '", name, "': ", x, ", expected 0..", limit - 1));
+      if (x < 0 || x >= limit)
+        throw InputError(concat(file.string(), ": '", name, "': ", x, ", expected 0..", limit - 1));
   };
   e.weights = meta("weights");
   if (n == 0 || hw == 0 || c % 2)
-    throw InputError(concat(file.string(), ": 'moments' is ", shape_text(s), ", expected [N,2C,h,w]"));
+    throw InputError(
+        concat(file.string(), ": 'moments' is ", shape_text(s), ", expected [N,2C,h,w]"));
   in_range(e.labels, static_cast<int64_t>(e.classes.size()), "labels");
   in_range(e.prompt_of, static_cast<int64_t>(e.prompts.size()), "prompt_of");
   if (e.text_states.rank() != 3 || e.text_states.dim(0) != static_cast<int64_t>(e.prompts.size()))
-    throw InputError(concat(file.string(), ": 'text_states' is ", e.text_states.shape().str(), ", expected ",
-                            e.prompts.size(), " prompts"));
+    throw InputError(concat(file.string(), ": 'text_states' is ", e.text_states.shape().str(),
+                            ", expected ", e.prompts.size(), " prompts"));
   if (e.empty_state.shape() != Shape({1, e.text_states.dim(1), e.text_states.dim(2)}))
     throw InputError(concat(file.string(), ": 'empty_state' is ", e.empty_state.shape().str()));
   if (e.image_embeds.defined() && (e.image_embeds.rank() != 2 || e.image_embeds.dim(0) != n))
-    throw InputError(concat(file.string(), ": 'image_embeds' is ", e.image_embeds.shape().str(), ", expected ", n, " rows"));
+    throw InputError(concat(file.string(), ": 'image_embeds' is ", e.image_embeds.shape().str(),
+                            ", expected ", n, " rows"));
   return e;
 }
 
 void require_fits(const Embedded& e, const fs::path& pipeline, const std::string& name) {
   const auto config = [&](const char* part) { return read_json(pipeline / part / "config.json"); };
   const Json unet_json = config("unet"), vae_json = config("vae");
-  const UNetConfig unet = UNetConfig::read(JsonReader(unet_json, (pipeline / "unet" / "config.json").string()));
-  const VaeConfig vae = VaeConfig::read(JsonReader(vae_json, (pipeline / "vae" / "config.json").string()));
+  const UNetConfig unet =
+      UNetConfig::read(JsonReader(unet_json, (pipeline / "unet" / "config.json").string()));
+  const VaeConfig vae =
+      VaeConfig::read(JsonReader(vae_json, (pipeline / "vae" / "config.json").string()));
   const auto same = [&](int64_t found, int64_t expected, const char* what) {
     if (found != expected)
-      throw InputError(concat(name, ": ", what, ": found ", found, ", expected ", expected, " (", pipeline.string(), ")"));
+      throw InputError(concat(name, ": ", what, ": found ", found, ", expected ", expected, " (",
+                              pipeline.string(), ")"));
   };
   same(e.moments.dim(3), 2 * vae.latent_channels, "channels of 'moments'");
   same(e.moments.dim(3), 2 * unet.in_channels, "channels of 'moments'");

@@ -18,10 +18,12 @@ struct FinetuneOptions {
   double weight_decay = 1e-2;
   double max_grad_norm = 1;
   DiffusionLossOptions loss{.snr_gamma = 5, .dist_match = 0.003, .matching = Matching::official};
-  std::string batch_by = "random";  // or class: each batch of one class, so that the matching term sees class conditionals
+  std::string batch_by = "random";  // or class: each batch of one class, so that the matching term
+                                    // sees class conditionals
   GuidanceToken guidance_token = GuidanceToken::off;
   int64_t checkpointing_steps = 500;
-  int64_t stop_after = 0;  // stop (as if interrupted) after this many steps; 0: run to the end. For tests of resuming.
+  int64_t stop_after = 0;  // stop (as if interrupted) after this many steps; 0: run to the end. For
+                           // tests of resuming.
   uint64_t seed = 42;
 };
 
@@ -30,15 +32,16 @@ struct FinetuneResult {
   int64_t steps = 0;
 };
 
-// Trains on all samples of `data` and writes FOLDER/pytorch_lora_weights.safetensors; checkpoints in FOLDER/checkpoint.safetensors
-// (previous one kept beside it) every checkpointing_steps and on a requested stop. With `resume` goes on from the last checkpoint:
-// the finished file is byte for byte that of an uninterrupted run.  Error(interrupted) after saving when asked to stop.
+// Trains on all samples of `data` and writes FOLDER/pytorch_lora_weights.safetensors; checkpoints
+// in FOLDER/checkpoint.safetensors (previous one kept beside it) every checkpointing_steps and on a
+// requested stop. With `resume` goes on from the last checkpoint: the finished file is byte for
+// byte that of an uninterrupted run.  Error(interrupted) after saving when asked to stop.
 FinetuneResult finetune(Exec& exec, const std::filesystem::path& pipeline, const Embedded& data,
-                        const FinetuneOptions& options, const std::filesystem::path& folder, bool resume,
-                        Reporter& reporter);
+                        const FinetuneOptions& options, const std::filesystem::path& folder,
+                        bool resume, Reporter& reporter);
 
 // Which samples step `step` trains on: a function of (seed, step) alone.
-std::vector<int64_t> batch_indices(const std::vector<int64_t>& labels, int64_t classes, bool by_class,
-                                   int64_t batch, uint64_t seed, int64_t step);
+std::vector<int64_t> batch_indices(const std::vector<int64_t>& labels, int64_t classes,
+                                   bool by_class, int64_t batch, uint64_t seed, int64_t step);
 
 }  // namespace realfake

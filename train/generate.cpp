@@ -17,7 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// An earlier run's pictures are kept only when this run would make the same: each line says how its picture was made.
+// An earlier run's pictures are kept only when this run would make the same: each line says how its
+// picture was made.
 void require_same_run(const fs::path& folder, const Json& now) {
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
@@ -29,7 +30,8 @@ void require_same_run(const fs::path& folder, const Json& now) {
     for (const auto& [key, value] : now.items()) {
       const std::string found = line.contains(key) ? line.at(key).dump() : "nothing";
       if (found != value.dump())
-        differences += concat(differences.empty() ? "" : "; ", key, " ", printable(found), ", now ", value.dump());
+        differences += concat(differences.empty() ? "" : "; ", key, " ", printable(found), ", now ",
+                              value.dump());
     }
     if (!differences.empty())
       throw InputError(concat(entry.path().string(), ": made with other settings: ", differences,
@@ -37,14 +39,16 @@ void require_same_run(const fs::path& folder, const Json& now) {
   }
 }
 
-// A picture that is no longer what its line says goes, and with it (DatasetWriter) the line: it is made again.
+// A picture that is no longer what its line says goes, and with it (DatasetWriter) the line: it is
+// made again.
 void remove_damaged(const fs::path& folder, const std::vector<std::string>& classes,
                     const std::function<bool(int64_t)>& mine, Reporter& reporter) {
   for (const ManifestLine& line : read_manifests(folder, classes)) {
     const fs::path file = folder / line.file;
     if (!mine(line.index) || line.sha256.empty() || !fs::is_regular_file(file)) continue;
     if (sha256_of_file(file) == line.sha256) continue;
-    reporter.say(concat("warning: ", file.string(), ": not what the manifest says; making it again"));
+    reporter.say(
+        concat("warning: ", file.string(), ": not what the manifest says; making it again"));
     fs::remove(file);
   }
 }
@@ -65,11 +69,17 @@ Image image_at(const std::vector<uint8_t>& pixels, int64_t n, int64_t h, int64_t
 
 Sampler::Sampler(Exec& exec, const UNet& unet, const NoiseSchedule& schedule, double scaling_factor,
                  const Embedded& data, const GenerateOptions& options)
-    : exec_(exec), unet_(unet), schedule_(schedule), factor_(scaling_factor), data_(data), options_(options) {
+    : exec_(exec),
+      unet_(unet),
+      schedule_(schedule),
+      factor_(scaling_factor),
+      data_(data),
+      options_(options) {
   steps_ = ddim_steps(schedule, {.steps = options.num_inference_steps,
                                  .strength = options.from_noise ? 1.0 : options.strength,
                                  .eta = options.eta});
-  if (options.guidance_token == GuidanceToken::class_mean) class_means_ = class_mean_embeds(exec, data);
+  if (options.guidance_token == GuidanceToken::class_mean)
+    class_means_ = class_mean_embeds(exec, data);
 }
 
 Tensor Sampler::operator()(const std::vector<int64_t>& indices) const {
@@ -84,10 +94,12 @@ Tensor Sampler::operator()(const std::vector<int64_t>& indices) const {
   const Tensor index = exec_.from_vector(indices, {b});
   Tensor x = exec_.empty(latent);
   random_normal_samples(exec_, x, options_.seed, Stream::latent_noise, index);
-  if (!options_.from_noise) {  // the latent prior: noise the real image's latent up to the first step
+  if (!options_
+           .from_noise) {  // the latent prior: noise the real image's latent up to the first step
     const Tensor posterior = exec_.empty(latent), start = exec_.empty(latent);
     random_normal_samples(exec_, posterior, options_.seed, Stream::posterior, index);
-    posterior_sample_forward(exec_, start, take_rows(exec_, data_.moments, samples), posterior, factor_);
+    posterior_sample_forward(exec_, start, take_rows(exec_, data_.moments, samples), posterior,
+                             factor_);
     const double abar = schedule_.abar(steps_.front().timestep);
     add(exec_, x, start, x, std::sqrt(abar), std::sqrt(1 - abar));
   }
@@ -101,7 +113,8 @@ Tensor Sampler::operator()(const std::vector<int64_t>& indices) const {
     const int64_t t = positive.dim(1), d = positive.dim(2);
     context = exec_.empty({2 * b, t, d});
     const Tensor negative = context.slice(0, b);
-    copy(exec_, negative, take_rows(exec_, data_.empty_state, std::vector<int64_t>(static_cast<size_t>(b), 0)));
+    copy(exec_, negative,
+         take_rows(exec_, data_.empty_state, std::vector<int64_t>(static_cast<size_t>(b), 0)));
     if (rows.defined() && options_.token_both) replace_last_token(exec_, negative, rows);
     copy(exec_, context.slice(b, 2 * b), positive);
   }
@@ -114,22 +127,24 @@ Tensor Sampler::operator()(const std::vector<int64_t>& indices) const {
     const StepCoefficients& step = steps_[s];
     copy(exec_, input.slice(0, b), x);
     if (guided) copy(exec_, input.slice(b, 2 * b), x);
-    const Tensor t =
-        exec_.from_vector(std::vector<int64_t>(static_cast<size_t>(rows_in), step.timestep), {rows_in});
+    const Tensor t = exec_.from_vector(
+        std::vector<int64_t>(static_cast<size_t>(rows_in), step.timestep), {rows_in});
     const Var e = unet_(tape, Var(input), t, Var(context));
     if (noise.defined()) {  // a stream of its own per step: the step number goes into the seed
       const uint64_t seed = options_.seed ^ (0x9E3779B97F4A7C15ull * (s + 1));
       random_normal_samples(exec_, noise, seed, Stream::variance, index);
     }
-    guided_step(exec_, x, x, e.value(), noise, guided ? options_.guidance_scale : 1, step.cx, step.ce, step.cn);
+    guided_step(exec_, x, x, e.value(), noise, guided ? options_.guidance_scale : 1, step.cx,
+                step.ce, step.cn);
   }
   return x;
 }
 
-GenerateResult generate(Exec& exec, const fs::path& pipeline, const Embedded& data, const GenerateOptions& o,
-                        const fs::path& folder, Reporter& reporter) {
+GenerateResult generate(Exec& exec, const fs::path& pipeline, const Embedded& data,
+                        const GenerateOptions& o, const fs::path& folder, Reporter& reporter) {
   if (o.shards < 1 || o.shard < 0 || o.shard >= o.shards)
-    throw UsageError(concat("--shard is ", o.shard, "/", o.shards, ", expected i/n with 0 <= i < n"));
+    throw UsageError(
+        concat("--shard is ", o.shard, "/", o.shards, ", expected i/n with 0 <= i < n"));
   const auto unet = load_unet(exec, pipeline / "unet");
   const auto vae = load_vae(exec, pipeline / "vae");
   const NoiseSchedule schedule = load_schedule(pipeline);
@@ -190,8 +205,9 @@ GenerateResult generate(Exec& exec, const fs::path& pipeline, const Embedded& da
     const Tensor pixels = vae->net->decode(tape, Var(z)).value();
     count_nonfinite(exec, nonfinite, pixels.flat());
     if (const auto found = exec.to_vector<int64_t>(nonfinite); found[0] > 0)
-      throw NumericError(concat("image ", indices[static_cast<size_t>(found[1] / (pixels.numel() / pixels.dim(0)))],
-                                ": ", found[0], " values of its batch are not finite"));
+      throw NumericError(concat(
+          "image ", indices[static_cast<size_t>(found[1] / (pixels.numel() / pixels.dim(0)))], ": ",
+          found[0], " values of its batch are not finite"));
     const Tensor u8 = exec.empty(pixels.shape(), DType::u8);
     quantize_u8(exec, u8, pixels);
     const std::vector<uint8_t> bytes = exec.to_vector<uint8_t>(u8);
@@ -204,14 +220,17 @@ GenerateResult generate(Exec& exec, const fs::path& pipeline, const Embedded& da
       const auto sample = static_cast<size_t>(i % data.size());
       Json more = provenance;
       if (!o.from_noise) more["source"] = i % data.size();
-      writer.write(i, image_at(bytes, static_cast<int64_t>(j), pixels.dim(1), pixels.dim(2), o.grey),
-                   data.labels[sample], data.prompts[static_cast<size_t>(data.prompt_of[sample])], o.seed, more);
+      writer.write(i,
+                   image_at(bytes, static_cast<int64_t>(j), pixels.dim(1), pixels.dim(2), o.grey),
+                   data.labels[sample], data.prompts[static_cast<size_t>(data.prompt_of[sample])],
+                   o.seed, more);
       ++result.written;
     }
     reporter.step("generate", std::min(total, (k + 1) * o.batch_size), total, {});
     if (reporter.stop_requested() && k + 1 < batches) {
       writer.sync();
-      throw Error(ExitCode::interrupted, concat("interrupted after ", writer.count(), " of ", total, " images"));
+      throw Error(ExitCode::interrupted,
+                  concat("interrupted after ", writer.count(), " of ", total, " images"));
     }
   }
   writer.sync();

@@ -4,8 +4,8 @@
 
 namespace realfake {
 
-void run_loop(Exec& exec, const LoopOptions& o, const std::vector<Param>& values, AdamW& optimizer, Ema* ema,
-              const Checkpoint& checkpoint, bool resume, Reporter& reporter,
+void run_loop(Exec& exec, const LoopOptions& o, const std::vector<Param>& values, AdamW& optimizer,
+              Ema* ema, const Checkpoint& checkpoint, bool resume, Reporter& reporter,
               const std::function<double(int64_t)>& rate,
               const std::function<LoopStep(Tape&, int64_t)>& step_function) {
   int64_t done = 0;
@@ -32,7 +32,8 @@ void run_loop(Exec& exec, const LoopOptions& o, const std::vector<Param>& values
     Tape tape(exec);
     const LoopStep s = step_function(tape, step);
     const double loss = exec.scalar(s.loss.value());
-    if (!std::isfinite(loss)) throw NumericError(concat(o.stage, ": step ", step + 1, ": loss is ", loss));
+    if (!std::isfinite(loss))
+      throw NumericError(concat(o.stage, ": step ", step + 1, ": loss is ", loss));
     tape.backward(s.loss);
     const double lr = rate(step), norm = optimizer.step(lr, o.clip);
     if (ema) ema->update();
@@ -43,9 +44,11 @@ void run_loop(Exec& exec, const LoopOptions& o, const std::vector<Param>& values
     reporter.step(o.stage, step + 1, o.steps, metrics);
     const bool last = step + 1 == o.steps;
     const bool stop = reporter.stop_requested() || (o.stop_after > 0 && step + 1 == o.stop_after);
-    if (!last && (stop || (o.checkpoint_every > 0 && (step + 1) % o.checkpoint_every == 0))) save(step + 1);
+    if (!last && (stop || (o.checkpoint_every > 0 && (step + 1) % o.checkpoint_every == 0)))
+      save(step + 1);
     if (!last && stop)
-      throw Error(ExitCode::interrupted, concat(o.stage, ": interrupted after step ", step + 1, "; saved"));
+      throw Error(ExitCode::interrupted,
+                  concat(o.stage, ": interrupted after step ", step + 1, "; saved"));
   }
 }
 

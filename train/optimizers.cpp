@@ -32,12 +32,15 @@ double checked_norm(Exec& exec, const std::vector<Param>& params) {
     count_nonfinite(exec, found, g[i].flat());
     const std::vector<int64_t> v = exec.to_vector<int64_t>(found);
     if (v[0] > 0)
-      throw NumericError(concat("gradient of '", params[i]->name, "': ", v[0], " values not finite, first at index ", v[1]));
+      throw NumericError(concat("gradient of '", params[i]->name, "': ", v[0],
+                                " values not finite, first at index ", v[1]));
   }
   throw NumericError(concat("gradient norm is ", norm));
 }
 
-double clip_factor(double norm, double clip) { return clip > 0 && norm > clip ? clip / (norm + 1e-6) : 1; }
+double clip_factor(double norm, double clip) {
+  return clip > 0 && norm > clip ? clip / (norm + 1e-6) : 1;
+}
 
 void put(SafetensorsWriter& to, Exec& exec, const std::string& name, const Tensor& t) {
   const std::vector<float> v = exec.to_vector<float>(t);
@@ -47,8 +50,8 @@ void put(SafetensorsWriter& to, Exec& exec, const std::string& name, const Tenso
 void take(const SafetensorsFile& from, Exec& exec, const std::string& name, const Tensor& t) {
   const WeightInfo& info = from.info(name);
   if (info.shape != t.shape().vec())
-    throw InputError(concat(from.path().string(), ": '", name, "' is ", shape_text(info.shape), ", expected ",
-                            t.shape().str()));
+    throw InputError(concat(from.path().string(), ": '", name, "' is ", shape_text(info.shape),
+                            ", expected ", t.shape().str()));
   copy(exec, t, exec.from_vector(from.read_f32(name), t.shape()));
 }
 
@@ -58,8 +61,8 @@ AdamW::AdamW(Exec& exec, std::vector<Param> params, AdamWParams options, bool de
     : exec_(exec), params_(std::move(params)), options_(options) {
   for (const Param& p : params_) {
     const Tensor& v = p->value;
-    tensors_.push_back({v, p->slot->grad, exec.zeros(v.shape(), v.dtype()), exec.zeros(v.shape(), v.dtype()),
-                        decay_vectors || v.rank() > 1});
+    tensors_.push_back({v, p->slot->grad, exec.zeros(v.shape(), v.dtype()),
+                        exec.zeros(v.shape(), v.dtype()), decay_vectors || v.rank() > 1});
   }
 }
 
@@ -120,7 +123,8 @@ double constant_rate(double peak, int64_t step, int64_t warmup) {
 
 double cosine_rate(double peak, int64_t step, int64_t total, int64_t warmup) {
   if (step < warmup) return constant_rate(peak, step, warmup);
-  const double done = static_cast<double>(step - warmup) / static_cast<double>(std::max<int64_t>(1, total - warmup));
+  const double done = static_cast<double>(step - warmup) /
+                      static_cast<double>(std::max<int64_t>(1, total - warmup));
   return peak * 0.5 * (1 + std::cos(std::numbers::pi * std::min(1.0, done)));
 }
 
@@ -144,11 +148,13 @@ void Ema::swap() {
 }
 
 void Ema::save(SafetensorsWriter& to) const {
-  for (size_t i = 0; i < params_.size(); ++i) put(to, exec_, "ema." + params_[i]->name, average_[i]);
+  for (size_t i = 0; i < params_.size(); ++i)
+    put(to, exec_, "ema." + params_[i]->name, average_[i]);
 }
 
 void Ema::load(const SafetensorsFile& from) {
-  for (size_t i = 0; i < params_.size(); ++i) take(from, exec_, "ema." + params_[i]->name, average_[i]);
+  for (size_t i = 0; i < params_.size(); ++i)
+    take(from, exec_, "ema." + params_[i]->name, average_[i]);
 }
 
 void save_values(SafetensorsWriter& to, Exec& exec, const std::vector<Param>& params) {

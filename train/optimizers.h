@@ -13,11 +13,12 @@ namespace realfake {
 class AdamW {
  public:
   AdamW(Exec& exec, std::vector<Param> params, AdamWParams options, bool decay_vectors = true);
-  // One update with this learning rate from the gathered gradients, clipped to `clip` (0: not), which are then
-  // cleared. Returns the norm before clipping.  NumericError naming the parameter when a gradient is not finite.
+  // One update with this learning rate from the gathered gradients, clipped to `clip` (0: not),
+  // which are then cleared. Returns the norm before clipping.  NumericError naming the parameter
+  // when a gradient is not finite.
   double step(double lr, double clip);
   int64_t steps() const { return step_; }
-  void save(SafetensorsWriter& to) const;   // optimizer.<name>.m / .v, optimizer.step
+  void save(SafetensorsWriter& to) const;  // optimizer.<name>.m / .v, optimizer.step
   void load(const SafetensorsFile& from);
 
  private:
@@ -43,7 +44,8 @@ class Sgd {
   int64_t step_ = 0;
 };
 
-// Linear warm-up over `warmup` steps, then cosine to 0 at `total` (or constant). `step` counts from 0.
+// Linear warm-up over `warmup` steps, then cosine to 0 at `total` (or constant). `step` counts from
+// 0.
 double cosine_rate(double peak, int64_t step, int64_t total, int64_t warmup);
 double constant_rate(double peak, int64_t step, int64_t warmup);
 

@@ -26,7 +26,8 @@ namespace fs = std::filesystem;
 
 // Sample numbers of the renderer, so that no stage sees another's pictures.
 constexpr uint64_t kVaeSamples = 0, kClipSamples = 10'000'000, kLatentSamples = 20'000'000,
-                   kRichSamples = 30'000'000, kJudgeSamples = 40'000'000, kHeldOutSamples = 50'000'000;
+                   kRichSamples = 30'000'000, kJudgeSamples = 40'000'000,
+                   kHeldOutSamples = 50'000'000;
 constexpr double kVaeRichness = 1.5, kClipRichness = 0.7, kPlainRichness = 0.5;
 
 struct Printed {
@@ -37,9 +38,14 @@ struct Printed {
 
 class Pretrainer {
  public:
-  Pretrainer(Exec& exec, const std::vector<Face>& faces, const PretrainOptions& o, fs::path folder, bool resume,
-             Reporter& reporter)
-      : exec_(exec), faces_(faces), o_(o), folder_(std::move(folder)), resume_(resume), reporter_(reporter) {}
+  Pretrainer(Exec& exec, const std::vector<Face>& faces, const PretrainOptions& o, fs::path folder,
+             bool resume, Reporter& reporter)
+      : exec_(exec),
+        faces_(faces),
+        o_(o),
+        folder_(std::move(folder)),
+        resume_(resume),
+        reporter_(reporter) {}
 
   PretrainResult run() {
     fs::create_directories(folder_);
@@ -63,7 +69,8 @@ class Pretrainer {
     }
     const auto start = std::chrono::steady_clock::now();
     body();
-    seconds_[name] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    seconds_[name] =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
   // Settings that a checkpoint of a stage depends on.
@@ -71,10 +78,17 @@ class Pretrainer {
     fs::create_directories(folder_ / "checkpoints" / name);
     std::string faces;
     for (const Face& f : faces_) faces += f.outlines;
-    const Json settings = {{"stage", name},          {"vae_steps", o_.vae_steps},   {"clip_steps", o_.clip_steps},
-                           {"unet", o_.unet_steps},  {"rich", o_.unet_rich_steps},  {"batch", o_.batch},
-                           {"vae_batch", o_.vae_batch}, {"latents", o_.latents},    {"token", o_.token_probability},
-                           {"seed", o_.seed},        {"faces", sha256_hex(faces).substr(0, 16)}};
+    const Json settings = {{"stage", name},
+                           {"vae_steps", o_.vae_steps},
+                           {"clip_steps", o_.clip_steps},
+                           {"unet", o_.unet_steps},
+                           {"rich", o_.unet_rich_steps},
+                           {"batch", o_.batch},
+                           {"vae_batch", o_.vae_batch},
+                           {"latents", o_.latents},
+                           {"token", o_.token_probability},
+                           {"seed", o_.seed},
+                           {"faces", sha256_hex(faces).substr(0, 16)}};
     return Checkpoint(folder_ / "checkpoints" / name, settings.dump());
   }
 
@@ -84,7 +98,8 @@ class Pretrainer {
     p.captions = p.set.captions;
     std::vector<float> v;
     v.reserve(static_cast<size_t>(n * printed_side * printed_side * 3));
-    for (const uint8_t x : p.set.pixels) v.insert(v.end(), 3, static_cast<float>(x) / 127.5f - 1.0f);
+    for (const uint8_t x : p.set.pixels)
+      v.insert(v.end(), 3, static_cast<float>(x) / 127.5f - 1.0f);
     p.images = exec_.from_vector(v, {n, printed_side, printed_side, 3});
     return p;
   }
@@ -95,20 +110,25 @@ class Pretrainer {
       const std::vector<int64_t> e = tokenizer().encode(c);
       ids.insert(ids.end(), e.begin(), e.end());
     }
-    return exec_.from_vector(ids, {static_cast<int64_t>(captions.size()), tokenizer().max_length()});
+    return exec_.from_vector(ids,
+                             {static_cast<int64_t>(captions.size()), tokenizer().max_length()});
   }
 
   const Tokenizer& tokenizer() {
-    if (!tokenizer_) tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::load(folder_ / "tokenizer"));
+    if (!tokenizer_)
+      tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::load(folder_ / "tokenizer"));
     return *tokenizer_;
   }
 
-  // The vocabulary comes from the captions of printed digits and what a fine-tuning prompt may add to them.
+  // The vocabulary comes from the captions of printed digits and what a fine-tuning prompt may add
+  // to them.
   void make_tokenizer() {
     std::vector<std::string> lines;
-    for (const PrintedSample& s : render_printed(faces_, o_.seed, kClipSamples, 2000, kClipRichness))
+    for (const PrintedSample& s :
+         render_printed(faces_, o_.seed, kClipSamples, 2000, kClipRichness))
       lines.push_back(s.caption);
-    for (const std::string& word : digit_words()) lines.push_back("photo of " + word + ", handwritten, best quality");
+    for (const std::string& word : digit_words())
+      lines.push_back("photo of " + word + ", handwritten, best quality");
     fs::create_directories(folder_ / "tokenizer");
     Tokenizer(train_bpe(lines, base::kVocabulary), base::kPromptLength).save(folder_ / "tokenizer");
   }
@@ -129,23 +149,25 @@ class Pretrainer {
     vae->parameters.set_trainable(true);
     const std::vector<Param> params = vae->parameters.trainable();
     AdamW optimizer(exec_, params, {.lr = 2e-3});
-    const int64_t channels = vae->net->config().latent_channels, side = printed_side / vae->net->config().factor();
+    const int64_t channels = vae->net->config().latent_channels,
+                  side = printed_side / vae->net->config().factor();
     const Checkpoint saved = checkpoint("vae");
-    run_loop(exec_, {.stage = "vae", .steps = o_.vae_steps, .checkpoint_every = o_.checkpointing_steps}, params,
-             optimizer, nullptr, saved, resume_, reporter_,
-             [&](int64_t s) { return cosine_rate(2e-3, s, o_.vae_steps, 50); },
-             [&](Tape& tape, int64_t s) -> LoopStep {
-               const auto first = static_cast<uint64_t>(s * o_.vae_batch);
-               const Printed p = render(kVaeSamples + first, o_.vae_batch, kVaeRichness);
-               const Tensor noise = exec_.empty({o_.vae_batch, side, side, channels});
-               random_normal(exec_, noise, o_.seed, Stream::posterior, first);
-               const Var moments = vae->net->encode(tape, Var(p.images));
-               const Var image = vae->net->decode(tape, posterior_sample(tape, moments, noise, 1));
-               const Var mse = weighted_mse(tape, image, p.images, Tensor());
-               const Var kl = kl_divergence(tape, moments);
-               return {add_weighted(tape, mse, kl, 1e-3),
-                       {{"mse", exec_.scalar(mse.value())}, {"kl", exec_.scalar(kl.value())}}};
-             });
+    run_loop(
+        exec_, {.stage = "vae", .steps = o_.vae_steps, .checkpoint_every = o_.checkpointing_steps},
+        params, optimizer, nullptr, saved, resume_, reporter_,
+        [&](int64_t s) { return cosine_rate(2e-3, s, o_.vae_steps, 50); },
+        [&](Tape& tape, int64_t s) -> LoopStep {
+          const auto first = static_cast<uint64_t>(s * o_.vae_batch);
+          const Printed p = render(kVaeSamples + first, o_.vae_batch, kVaeRichness);
+          const Tensor noise = exec_.empty({o_.vae_batch, side, side, channels});
+          random_normal(exec_, noise, o_.seed, Stream::posterior, first);
+          const Var moments = vae->net->encode(tape, Var(p.images));
+          const Var image = vae->net->decode(tape, posterior_sample(tape, moments, noise, 1));
+          const Var mse = weighted_mse(tape, image, p.images, Tensor());
+          const Var kl = kl_divergence(tape, moments);
+          return {add_weighted(tape, mse, kl, 1e-3),
+                  {{"mse", exec_.scalar(mse.value())}, {"kl", exec_.scalar(kl.value())}}};
+        });
     vae->parameters.set_trainable(false);
     result_.vae_mse = reconstruction_error(*vae->net);
     // scaling_factor = 1 / std of sampled latents, as latent diffusion defines it.
@@ -186,7 +208,8 @@ class Pretrainer {
     auto vision = fresh_vision(exec_, vision_config, o_.seed + 1);
     Parameters head(exec_);
     const Builder b(head, nullptr, o_.seed + 2);
-    const int64_t width = text->net->config().hidden_size, joint = vision->net->config().projection_dim;
+    const int64_t width = text->net->config().hidden_size,
+                  joint = vision->net->config().projection_dim;
     const Param projection = b.get("text_projection.weight", {joint, width}, Init::fan_in(width));
     const Param log_scale = b.get("logit_scale", {1}, Init{Init::constant, std::log(1 / 0.07)});
     std::vector<Param> params;
@@ -197,26 +220,30 @@ class Pretrainer {
     AdamW optimizer(exec_, params, {.lr = 1e-3}, false);
     const Checkpoint saved = checkpoint("clip");
     const int64_t n = o_.batch;
-    run_loop(exec_, {.stage = "clip", .steps = o_.clip_steps, .checkpoint_every = o_.checkpointing_steps}, params,
-             optimizer, nullptr, saved, resume_, reporter_,
-             [&](int64_t s) { return cosine_rate(1e-3, s, o_.clip_steps, 50); },
-             [&](Tape& tape, int64_t s) -> LoopStep {
-               // The last third sees the distortions of the VAE's digits too: handwriting is far from clean print.
-               const double richness = s * 3 < o_.clip_steps * 2 ? kClipRichness : kVaeRichness;
-               const Printed p = render(kClipSamples + static_cast<uint64_t>(s * n), n, richness);
-               std::vector<int64_t> ends;
-               for (const std::string& c : p.captions) ends.push_back(tokenizer().encode_full(c).length - 1);
-               const Var hidden = (*text->net)(tape, ids_of(p.captions));
-               const Var pooled = gather_tokens(tape, hidden, exec_.from_vector(ends, {n}));
-               const Var t = l2_normalize(tape, linear(tape, pooled, projection->var(), Var()));
-               const Var i = l2_normalize(tape, (*vision->net)(tape, Var(clip_pixels(p))));
-               const Tensor target = exec_.from_vector(shared_positives(p.captions), {n, n});
-               const Var by_image = scale_by_exp(tape, product_nt(tape, i, t), log_scale->var());
-               const Var by_text = scale_by_exp(tape, product_nt(tape, t, i), log_scale->var());
-               const Var loss = add_weighted(tape, cross_entropy(tape, by_image, target, 0),
-                                             cross_entropy(tape, by_text, target, 0), 1);
-               return {scale(tape, loss, 0.5), {}};
-             });
+    run_loop(
+        exec_,
+        {.stage = "clip", .steps = o_.clip_steps, .checkpoint_every = o_.checkpointing_steps},
+        params, optimizer, nullptr, saved, resume_, reporter_,
+        [&](int64_t s) { return cosine_rate(1e-3, s, o_.clip_steps, 50); },
+        [&](Tape& tape, int64_t s) -> LoopStep {
+          // The last third sees the distortions of the VAE's digits too: handwriting is far from
+          // clean print.
+          const double richness = s * 3 < o_.clip_steps * 2 ? kClipRichness : kVaeRichness;
+          const Printed p = render(kClipSamples + static_cast<uint64_t>(s * n), n, richness);
+          std::vector<int64_t> ends;
+          for (const std::string& c : p.captions)
+            ends.push_back(tokenizer().encode_full(c).length - 1);
+          const Var hidden = (*text->net)(tape, ids_of(p.captions));
+          const Var pooled = gather_tokens(tape, hidden, exec_.from_vector(ends, {n}));
+          const Var t = l2_normalize(tape, linear(tape, pooled, projection->var(), Var()));
+          const Var i = l2_normalize(tape, (*vision->net)(tape, Var(clip_pixels(p))));
+          const Tensor target = exec_.from_vector(shared_positives(p.captions), {n, n});
+          const Var by_image = scale_by_exp(tape, product_nt(tape, i, t), log_scale->var());
+          const Var by_text = scale_by_exp(tape, product_nt(tape, t, i), log_scale->var());
+          const Var loss = add_weighted(tape, cross_entropy(tape, by_image, target, 0),
+                                        cross_entropy(tape, by_text, target, 0), 1);
+          return {scale(tape, loss, 0.5), {}};
+        });
     fs::create_directories(folder_ / "text_encoder");
     fs::create_directories(folder_ / "image_encoder");
     write_json_atomic(folder_ / "text_encoder" / "config.json", text_config);
@@ -246,7 +273,8 @@ class Pretrainer {
 
   Corpus encode_corpus(const Vae& vae, const ClipVision* vision, uint64_t first, double richness) {
     Corpus c;
-    const int64_t n = o_.latents, side = printed_side / vae.config().factor(), ch = 2 * vae.config().latent_channels;
+    const int64_t n = o_.latents, side = printed_side / vae.config().factor(),
+                  ch = 2 * vae.config().latent_channels;
     c.moments = exec_.empty({n, side, side, ch});
     if (vision) c.image_embeds = exec_.empty({n, vision->config().projection_dim});
     Tape tape(exec_, false);
@@ -254,7 +282,8 @@ class Pretrainer {
       const int64_t end = std::min(n, at + 500);
       const Printed p = render(first + static_cast<uint64_t>(at), end - at, richness);
       copy(exec_, c.moments.slice(at, end), vae.encode(tape, Var(p.images)).value());
-      if (vision) copy(exec_, c.image_embeds.slice(at, end), (*vision)(tape, Var(clip_pixels(p))).value());
+      if (vision)
+        copy(exec_, c.image_embeds.slice(at, end), (*vision)(tape, Var(clip_pixels(p))).value());
       for (const std::string& caption : p.captions) {
         const auto it = std::find(captions_.begin(), captions_.end(), caption);
         c.caption_of.push_back(it - captions_.begin());
@@ -288,17 +317,18 @@ class Pretrainer {
     const Corpus rich = encode_corpus(*vae->net, vision->net.get(), kRichSamples, kVaeRichness);
     encode_captions(*text->net);
     const int64_t total = o_.unet_steps + o_.unet_rich_steps;
-    run_loop(exec_, {.stage = "unet", .steps = total, .checkpoint_every = o_.checkpointing_steps}, params, optimizer,
-             &ema, saved, resume_, reporter_,
-             [&](int64_t s) {
-               // Stage 1 stops its cosine early, stage 2 takes the rate to 0.
-               return s < o_.unet_steps ? cosine_rate(1.5e-3, s, o_.unet_steps * 7 / 4, 100)
-                                        : cosine_rate(1e-3, s - o_.unet_steps, o_.unet_rich_steps, 0);
-             },
-             [&](Tape& tape, int64_t s) {
-               return unet_step(tape, *unet->net, schedule, s < o_.unet_steps ? plain : rich, s,
-                                vae->net->config().scaling_factor);
-             });
+    run_loop(
+        exec_, {.stage = "unet", .steps = total, .checkpoint_every = o_.checkpointing_steps},
+        params, optimizer, &ema, saved, resume_, reporter_,
+        [&](int64_t s) {
+          // Stage 1 stops its cosine early, stage 2 takes the rate to 0.
+          return s < o_.unet_steps ? cosine_rate(1.5e-3, s, o_.unet_steps * 7 / 4, 100)
+                                   : cosine_rate(1e-3, s - o_.unet_steps, o_.unet_rich_steps, 0);
+        },
+        [&](Tape& tape, int64_t s) {
+          return unet_step(tape, *unet->net, schedule, s < o_.unet_steps ? plain : rich, s,
+                           vae->net->config().scaling_factor);
+        });
     ema.swap();
     fs::create_directories(folder_ / "unet");
     write_json_atomic(folder_ / "unet" / "config.json", config);
@@ -306,8 +336,8 @@ class Pretrainer {
     saved.remove();
   }
 
-  LoopStep unet_step(Tape& tape, const UNet& unet, const NoiseSchedule& schedule, const Corpus& c, int64_t s,
-                     double factor) {
+  LoopStep unet_step(Tape& tape, const UNet& unet, const NoiseSchedule& schedule, const Corpus& c,
+                     int64_t s, double factor) {
     const int64_t n = o_.batch;
     const auto first = static_cast<uint64_t>(s * n);
     std::vector<int64_t> samples, captions, timesteps, tokens;
@@ -318,20 +348,25 @@ class Pretrainer {
       const bool drop = random.uniform() < 0.1f;  // the unconditional half of guidance
       captions.push_back(drop ? static_cast<int64_t>(captions_.size())
                               : c.caption_of[static_cast<size_t>(samples.back())]);
-      if (c.image_embeds.defined() && !drop && random.uniform() < o_.token_probability) tokens.push_back(i);
+      if (c.image_embeds.defined() && !drop && random.uniform() < o_.token_probability)
+        tokens.push_back(i);
     }
     const Shape shape{n, c.moments.dim(1), c.moments.dim(2), c.moments.dim(3) / 2};
-    const Tensor posterior = exec_.empty(shape), noise = exec_.empty(shape), latents = exec_.empty(shape);
+    const Tensor posterior = exec_.empty(shape), noise = exec_.empty(shape),
+                 latents = exec_.empty(shape);
     random_normal(exec_, posterior, o_.seed, Stream::posterior, first);
     random_normal(exec_, noise, o_.seed, Stream::train_noise, first);
-    posterior_sample_forward(exec_, latents, take_rows(exec_, c.moments, samples), posterior, factor);
+    posterior_sample_forward(exec_, latents, take_rows(exec_, c.moments, samples), posterior,
+                             factor);
     const Tensor context = take_rows(exec_, states_, captions);
     if (!tokens.empty()) {
       const Tensor rows = take_rows(exec_, c.image_embeds, samples);
-      for (const int64_t i : tokens) replace_last_token(exec_, context.slice(i, i + 1), rows.slice(i, i + 1));
+      for (const int64_t i : tokens)
+        replace_last_token(exec_, context.slice(i, i + 1), rows.slice(i, i + 1));
     }
-    const DiffusionLoss loss = diffusion_loss(tape, unet, schedule, latents, noise, timesteps, context,
-                                              {.snr_gamma = 5, .dist_match = 0, .matching = Matching::off});
+    const DiffusionLoss loss =
+        diffusion_loss(tape, unet, schedule, latents, noise, timesteps, context,
+                       {.snr_gamma = 5, .dist_match = 0, .matching = Matching::off});
     return {loss.total, {}};
   }
 
@@ -339,7 +374,8 @@ class Pretrainer {
     fs::create_directories(folder_ / "scheduler");
     fs::create_directories(folder_ / "feature_extractor");
     write_json_atomic(folder_ / "scheduler" / "scheduler_config.json", base::scheduler_config());
-    write_json_atomic(folder_ / "feature_extractor" / "preprocessor_config.json", base::preprocessor_config());
+    write_json_atomic(folder_ / "feature_extractor" / "preprocessor_config.json",
+                      base::preprocessor_config());
     write_json_atomic(folder_ / "model_index.json", base::model_index());
   }
 
@@ -374,11 +410,13 @@ class Pretrainer {
     const Tensor z = sampler(indices);
     scale(exec_, z, z, 1 / result_.scaling_factor);
     Tape tape(exec_, false);
-    const Tensor pixels = vae->net->decode(tape, Var(z)).value(), u8 = exec_.empty(pixels.shape(), DType::u8);
+    const Tensor pixels = vae->net->decode(tape, Var(z)).value(),
+                 u8 = exec_.empty(pixels.shape(), DType::u8);
     quantize_u8(exec_, u8, pixels);
     wanted.channels = 3;
     wanted.pixels = exec_.to_vector<uint8_t>(u8);
-    result_.recognised_percent = evaluate_classifier(exec_, *net->net, wanted, classifier.normalization).top1;
+    result_.recognised_percent =
+        evaluate_classifier(exec_, *net->net, wanted, classifier.normalization).top1;
     reporter_.say(concat("generated from text and recognised: ", result_.recognised_percent, " %"));
   }
 
@@ -388,7 +426,8 @@ class Pretrainer {
     for (const auto& entry : fs::recursive_directory_iterator(folder_)) {
       const fs::path relative = entry.path().lexically_relative(folder_);
       const std::string top = relative.begin()->string();
-      if (entry.is_regular_file() && relative.has_parent_path() && top != "checkpoints") paths.push_back(relative);
+      if (entry.is_regular_file() && relative.has_parent_path() && top != "checkpoints")
+        paths.push_back(relative);
     }
     std::sort(paths.begin(), paths.end());
     for (const fs::path& p : paths) files[p.generic_string()] = sha256_of_file(folder_ / p);
@@ -432,8 +471,8 @@ class Pretrainer {
 
 }  // namespace
 
-PretrainResult pretrain(Exec& exec, const std::vector<Face>& faces, const PretrainOptions& options, const fs::path& folder,
-                        bool resume, Reporter& reporter) {
+PretrainResult pretrain(Exec& exec, const std::vector<Face>& faces, const PretrainOptions& options,
+                        const fs::path& folder, bool resume, Reporter& reporter) {
   return Pretrainer(exec, faces, options, folder, resume, reporter).run();
 }
 

@@ -7,8 +7,10 @@
 namespace realfake {
 namespace {
 
-// Half of a sha256 is plenty against accidents. The shape belongs to it: [2,3] and [3,2] hold the same bytes.
-std::string digest(WeightType dtype, const std::vector<int64_t>& shape, const void* data, uint64_t bytes) {
+// Half of a sha256 is plenty against accidents. The shape belongs to it: [2,3] and [3,2] hold the
+// same bytes.
+std::string digest(WeightType dtype, const std::vector<int64_t>& shape, const void* data,
+                   uint64_t bytes) {
   Sha256 h;
   const std::string head = name_of(dtype) + shape_text(shape);
   h.update(head.data(), head.size());
@@ -33,8 +35,8 @@ std::string digest(const std::map<std::string, std::string>& metadata) {
 
 void seal(SafetensorsWriter& w) {
   Json all = Json::object();
-  w.visit([&](const std::string& name, WeightType dtype, const std::vector<int64_t>& shape, const void* data,
-              uint64_t bytes) { all[name] = digest(dtype, shape, data, bytes); });
+  w.visit([&](const std::string& name, WeightType dtype, const std::vector<int64_t>& shape,
+              const void* data, uint64_t bytes) { all[name] = digest(dtype, shape, data, bytes); });
   w.set_metadata("checksums", all.dump());
   w.set_metadata("checksum", digest(w.metadata()));
 }
@@ -44,7 +46,8 @@ void check_seal(const SafetensorsFile& f) {
   const auto& meta = f.metadata();
   if (!meta.contains("checksum") || !meta.contains("checksums"))
     throw InputError(file + ": found no checksums, expected a file that this program wrote");
-  if (meta.at("checksum") != digest(meta)) throw InputError(file + ": checksum mismatch in the header");
+  if (meta.at("checksum") != digest(meta))
+    throw InputError(file + ": checksum mismatch in the header");
   const Json all = parse_json(meta.at("checksums"), file + ": checksums");
   const JsonReader expected(all, file + ": checksums");
   std::vector<char> bytes;

@@ -1,6 +1,6 @@
 #pragma once
-// Errors that reach a person. Libraries throw; `main` catches once, prints `error: <what>` and exits
-// with the code of the kind. Message form: `FILE: PLACE: found X, expected Y`.
+// Errors that reach a person. Libraries throw; `main` catches once, prints `error: <what>` and
+// exits with the code of the kind. Message form: `FILE: PLACE: found X, expected Y`.
 #include <sstream>
 #include <stdexcept>
 #include <string>

@@ -1,5 +1,6 @@
 #pragma once
-// Files that are whole or absent: readers check before they trust, writers go through a temporary file.
+// Files that are whole or absent: readers check before they trust, writers go through a temporary
+// file.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -11,7 +12,8 @@
 
 namespace realfake {
 
-// A read-only regular file, read with pread into the caller's buffers. A FIFO, device or folder is refused.
+// A read-only regular file, read with pread into the caller's buffers. A FIFO, device or folder is
+// refused.
 class InputFile {
  public:
   explicit InputFile(const std::filesystem::path& path);  // InputError / IoError
@@ -22,7 +24,8 @@ class InputFile {
 
   uint64_t size() const { return size_; }
   const std::filesystem::path& path() const { return path_; }
-  // Reads exactly `bytes` at `offset`; IoError "file changed while being read" when they are not there.
+  // Reads exactly `bytes` at `offset`; IoError "file changed while being read" when they are not
+  // there.
   void read(void* to, size_t bytes, uint64_t offset) const;
 
  private:
@@ -72,8 +75,8 @@ class LineAppender {
 // Lines of a file written by LineAppender; a torn last line (no newline) is left out.
 std::vector<std::string> read_whole_lines(const std::filesystem::path& path, uint64_t limit);
 
-// An exclusive lock on a folder (flock on `<folder>/.lock`), gone when the process ends however it ends.
-// LockedError names the holder's process id and host.
+// An exclusive lock on a folder (flock on `<folder>/.lock`), gone when the process ends however it
+// ends. LockedError names the holder's process id and host.
 class FolderLock {
  public:
   explicit FolderLock(const std::filesystem::path& folder);

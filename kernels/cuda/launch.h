@@ -1,14 +1,16 @@
 #pragma once
-// How a kernel is written and launched, on a GPU (nvcc) and under the emulator (host compiler), from one text.
+// How a kernel is written and launched, on a GPU (nvcc) and under the emulator (host compiler),
+// from one text.
 //
 //   RF_BACKEND                 namespace of this build of the file: `cuda` or `emulated`
 //   RF_KERNEL void k(...)      a kernel; RF_DEVICE: a device function
-//   RF_SHARED(T, name, count)  static shared array;  RF_DYNAMIC_SHARED(T, name): the `shared_bytes` of launch()
-//   launch(k, grid, block, shared_bytes, exec, args...)   the only way to start one: checks limits and errors
+//   RF_SHARED(T, name, count)  static shared array;  RF_DYNAMIC_SHARED(T, name): the `shared_bytes`
+//   of launch() launch(k, grid, block, shared_bytes, exec, args...)   the only way to start one:
+//   checks limits and errors
 //
-// Rules for kernels: block-stride or grid-stride loops; no early return before a barrier; no reliance on implicit
-// warp lockstep; shuffles and block reductions through reduce.cuh; __syncthreads() between any two phases that
-// share memory; products of dimensions in 64 bits.
+// Rules for kernels: block-stride or grid-stride loops; no early return before a barrier; no
+// reliance on implicit warp lockstep; shuffles and block reductions through reduce.cuh;
+// __syncthreads() between any two phases that share memory; products of dimensions in 64 bits.
 #include "kernels/backend.h"
 
 #ifdef REALFAKE_EMULATED
@@ -21,7 +23,7 @@
 #define RF_KERNEL __global__
 #define RF_DEVICE __device__ __forceinline__
 #define RF_SHARED(T, name, count) __shared__ T name[count]
-#define RF_DYNAMIC_SHARED(T, name)                                  \
+#define RF_DYNAMIC_SHARED(T, name)                                   \
   extern __shared__ __align__(16) unsigned char rf_dynamic_shared[]; \
   T* name = reinterpret_cast<T*>(rf_dynamic_shared)
 #endif

@@ -1,14 +1,15 @@
 #pragma once
-// Warp and block reductions in a fixed order. Every thread of the block must call, with blockDim.x a multiple of 32;
-// the result is given to all threads. `scratch` is shared memory of at least 32 elements and may be
-// reused at once: each call ends with a barrier.
+// Warp and block reductions in a fixed order. Every thread of the block must call, with blockDim.x
+// a multiple of 32; the result is given to all threads. `scratch` is shared memory of at least 32
+// elements and may be reused at once: each call ends with a barrier.
 #include "kernels/cuda/launch.h"
 
 namespace realfake::RF_BACKEND {
 
 template <class T>
 RF_DEVICE T warp_sum(T v) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) v += __shfl_xor_sync(0xffffffffu, v, offset);
+  for (int offset = kWarp / 2; offset > 0; offset /= 2)
+    v += __shfl_xor_sync(0xffffffffu, v, offset);
   return v;
 }
 template <class T>

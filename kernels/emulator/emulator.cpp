@@ -19,9 +19,9 @@ constinit thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace {
 
 constexpr int kWarp = 32;
-constexpr size_t kGuard = 64;                    // bytes after each shared array
+constexpr size_t kGuard = 64;  // bytes after each shared array
 constexpr unsigned char kGuardByte = 0xA5;
-constexpr size_t kSharedLimit = 227 * 1024;      // of an sm_90 block
+constexpr size_t kSharedLimit = 227 * 1024;  // of an sm_90 block
 constexpr size_t kArena = kSharedLimit + 64 * 1024;
 
 std::atomic<Order> current_order = [] {
@@ -35,7 +35,9 @@ struct Place {
   const char* file = "";
   int line = 0;
 };
-std::string str(const Place& p) { return concat(p.file, ":", p.line); }
+std::string str(const Place& p) {
+  return concat(p.file, ":", p.line);
+}
 
 struct Thread {
   State state = State::ready;
@@ -84,8 +86,8 @@ struct Machine {
       for (size_t i = 0; i < kGuard; ++i)
         if (a.data[a.bytes + i] != kGuardByte)
           throw std::logic_error(concat("[emulator] write ", i, " bytes past a shared array of ",
-                                        a.bytes, " bytes in block (", blockIdx.x, ",",
-                                        blockIdx.y, ",", blockIdx.z, ")"));
+                                        a.bytes, " bytes in block (", blockIdx.x, ",", blockIdx.y,
+                                        ",", blockIdx.z, ")"));
   }
 
   void begin_block() {
@@ -155,11 +157,11 @@ struct Machine {
       if (t.state != State::at_warp_barrier) continue;
       for (size_t j = first; j < last; ++j)
         if ((t.mask >> (j - first) & 1) && threads[j].state != State::at_warp_barrier)
-          throw std::logic_error(concat("[emulator] lane ", j - first, " of the mask does not reach the warp ",
-                                        "exchange at ", str(t.place), ": it ",
-                                        threads[j].state == State::done
-                                            ? std::string("has returned")
-                                            : "waits at " + str(threads[j].place)));
+          throw std::logic_error(
+              concat("[emulator] lane ", j - first, " of the mask does not reach the warp ",
+                     "exchange at ", str(t.place), ": it ",
+                     threads[j].state == State::done ? std::string("has returned")
+                                                     : "waits at " + str(threads[j].place)));
     }
     for (size_t i = first; i < last; ++i)
       if (threads[i].state == State::at_warp_barrier) threads[i].state = State::ready;
@@ -203,8 +205,12 @@ Machine& machine() {
 
 }  // namespace
 
-void set_order(Order o) { current_order = o; }
-Order order() { return current_order; }
+void set_order(Order o) {
+  current_order = o;
+}
+Order order() {
+  return current_order;
+}
 
 void run(Dim3 grid, Dim3 block, size_t shared_bytes, const std::function<void()>& thread) {
   check_launch_limits(grid, block, shared_bytes);
@@ -251,7 +257,9 @@ void* shared_array(const void* tag, size_t bytes) {
   return m.place_array(tag, bytes);
 }
 
-void* dynamic_shared() { return machine().dynamic; }
+void* dynamic_shared() {
+  return machine().dynamic;
+}
 
 void block_barrier(const char* file, int line) {
   machine().wait(State::at_block_barrier, {file, line}, 0);
@@ -260,7 +268,8 @@ void block_barrier(const char* file, int line) {
 void warp_barrier(uint32_t mask, const char* file, int line) {
   Machine& m = machine();
   const auto self = static_cast<size_t>(m.running - m.threads.data());
-  const size_t first = self / kWarp * kWarp, lanes = std::min<size_t>(kWarp, m.threads.size() - first);
+  const size_t first = self / kWarp * kWarp,
+               lanes = std::min<size_t>(kWarp, m.threads.size() - first);
   if (lanes < kWarp) mask &= (1u << lanes) - 1;  // a partial last warp has no such lanes
   m.wait(State::at_warp_barrier, {file, line}, mask);
 }
@@ -272,7 +281,8 @@ uint64_t exchange(uint32_t mask, uint64_t bits, int source, const char* file, in
   uint64_t* slot = m.slots.data() + (index / kWarp * 2 + (self->phase++ & 1)) * kWarp;
   slot[index % kWarp] = bits;
   warp_barrier(mask, file, line);
-  const bool inside = source >= 0 && source < kWarp && index / kWarp * kWarp + source < m.threads.size();
+  const bool inside =
+      source >= 0 && source < kWarp && index / kWarp * kWarp + source < m.threads.size();
   return inside ? slot[source] : bits;
 }
 

@@ -1,12 +1,14 @@
 #pragma once
-// Runs CUDA kernel bodies on the host, one block after the other: each CUDA thread is a fibre (a stack of its own,
-// switched by hand). It exists to prove kernels where there is no GPU; nothing of the CUDA toolkit is needed.
+// Runs CUDA kernel bodies on the host, one block after the other: each CUDA thread is a fibre (a
+// stack of its own, switched by hand). It exists to prove kernels where there is no GPU; nothing of
+// the CUDA toolkit is needed.
 //
-// Scheduling is greedy by warp: one warp runs until each of its lanes is done or waits at a block barrier, then
-// the next warp, in ascending or descending order. A missing __syncthreads() then shows as a wrong result in one of the two
-// orders, because a whole warp runs ahead (round-robin hides such faults). Shared memory is filled with 0xFF (NaN) before
-// each block and lies between guard bands; barriers that not all threads reach, and shuffles that lanes of the mask
-// miss, are errors that name the place.
+// Scheduling is greedy by warp: one warp runs until each of its lanes is done or waits at a block
+// barrier, then the next warp, in ascending or descending order. A missing __syncthreads() then
+// shows as a wrong result in one of the two orders, because a whole warp runs ahead (round-robin
+// hides such faults). Shared memory is filled with 0xFF (NaN) before each block and lies between
+// guard bands; barriers that not all threads reach, and shuffles that lanes of the mask miss, are
+// errors that name the place.
 //
 // Not covered: tensor cores, memory-model reordering, races between blocks, timing.
 #include <cmath>
@@ -18,9 +20,9 @@
 
 #define RF_KERNEL inline
 #define RF_DEVICE inline
-#define RF_SHARED(T, name, count)                     \
-  static const char rf_tag_##name = 0;                \
-  T* const name = static_cast<T*>(                    \
+#define RF_SHARED(T, name, count)      \
+  static const char rf_tag_##name = 0; \
+  T* const name = static_cast<T*>(     \
       ::realfake::emulator::shared_array(&rf_tag_##name, sizeof(T) * static_cast<size_t>(count)))
 #define RF_DYNAMIC_SHARED(T, name) \
   T* const name = static_cast<T*>(::realfake::emulator::dynamic_shared())
@@ -33,11 +35,12 @@ struct Dim3 {
 };
 
 enum class Order { ascending, descending };
-void set_order(Order);  // of warps and of lanes in a warp; default ascending or REALFAKE_EMULATOR_ORDER
+void set_order(
+    Order);  // of warps and of lanes in a warp; default ascending or REALFAKE_EMULATOR_ORDER
 Order order();
 
-// Runs `thread` once for each thread of each block. std::logic_error on a barrier or shuffle fault, a guard band hit
-// or an impossible launch.
+// Runs `thread` once for each thread of each block. std::logic_error on a barrier or shuffle fault,
+// a guard band hit or an impossible launch.
 void run(Dim3 grid, Dim3 block, size_t shared_bytes, const std::function<void()>& thread);
 
 // For kernels, through the macros and functions below.
@@ -45,7 +48,8 @@ void* shared_array(const void* tag, size_t bytes);
 void* dynamic_shared();
 void block_barrier(const char* file, int line);
 void warp_barrier(uint32_t mask, const char* file, int line);
-// Gives `bits` to the warp, waits for the lanes of `mask`, returns the bits of `source` (own bits if out of the warp).
+// Gives `bits` to the warp, waits for the lanes of `mask`, returns the bits of `source` (own bits
+// if out of the warp).
 uint64_t exchange(uint32_t mask, uint64_t bits, int source, const char* file, int line);
 int lane();
 
@@ -100,9 +104,15 @@ T __shfl_up_sync(uint32_t mask, T v, int delta, const char* file = __builtin_FIL
   return emulator::exchange_value(mask, v, emulator::lane() - delta, file, line);
 }
 
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-inline float __expf(float x) { return std::exp(x); }
-inline float __logf(float x) { return std::log(x); }
+inline float rsqrtf(float x) {
+  return 1.0f / std::sqrt(x);
+}
+inline float __expf(float x) {
+  return std::exp(x);
+}
+inline float __logf(float x) {
+  return std::log(x);
+}
 inline void sincosf(float x, float* s, float* c) {
   *s = std::sin(x);
   *c = std::cos(x);

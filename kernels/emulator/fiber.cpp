@@ -9,7 +9,8 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-// Saves the registers that a call must keep, stores the stack pointer in *save, continues at `load`.
+// Saves the registers that a call must keep, stores the stack pointer in *save, continues at
+// `load`.
 extern "C" void realfake_switch_stack(void** save, void* load);
 
 #if defined(__x86_64__)
@@ -76,7 +77,8 @@ realfake_switch_stack:
 namespace realfake::emulator {
 namespace {
 
-// Room for a kernel's frames; sanitizers need several times as much. Pages are committed when touched.
+// Room for a kernel's frames; sanitizers need several times as much. Pages are committed when
+// touched.
 #ifdef REALFAKE_ASAN
 constexpr size_t kStackBytes = 512 * 1024;
 #else
@@ -94,7 +96,9 @@ Fiber::Fiber() {
   mprotect(stack_, 4096, PROT_NONE);  // an overflow faults instead of spoiling the neighbour
 }
 
-Fiber::~Fiber() { munmap(stack_, kStackBytes); }
+Fiber::~Fiber() {
+  munmap(stack_, kStackBytes);
+}
 
 void Fiber::start(void (*body)(void*), void* argument) {
   body_ = body;
@@ -103,9 +107,9 @@ void Fiber::start(void (*body)(void*), void* argument) {
   auto top = reinterpret_cast<uintptr_t>(stack_) + kStackBytes;
   auto* sp = reinterpret_cast<void**>(top);
 #if defined(__x86_64__)
-  *--sp = nullptr;                               // entry() sees a call's alignment: rsp % 16 == 8
+  *--sp = nullptr;                                 // entry() sees a call's alignment: rsp % 16 == 8
   *--sp = reinterpret_cast<void*>(&Fiber::entry);  // where `ret` goes
-  for (int i = 0; i < 6; ++i) *--sp = nullptr;   // rbp ... r15
+  for (int i = 0; i < 6; ++i) *--sp = nullptr;     // rbp ... r15
 #else
   sp -= 20;
   for (int i = 0; i < 20; ++i) sp[i] = nullptr;
@@ -136,7 +140,9 @@ void Fiber::leave(bool last) {
 #endif
 }
 
-void Fiber::yield() { leave(false); }
+void Fiber::yield() {
+  leave(false);
+}
 
 void Fiber::entry() {
   Fiber* self = entering;

@@ -15,8 +15,7 @@ Shape check_conv(const Expect& expect, const Shape& x, const Shape& w, const Con
               "expected pads >= 0, got ", p.pad_top, ",", p.pad_bottom, ",", p.pad_left, ",",
               p.pad_right);
   expect.that(x[1] + p.pad_top + p.pad_bottom >= w[1] && x[2] + p.pad_left + p.pad_right >= w[2],
-              "expected the padded x ", x, " to be at least as large as the kernel of w ",
-              w);
+              "expected the padded x ", x, " to be at least as large as the kernel of w ", w);
   return {x[0], conv_out(x[1], p.pad_top, p.pad_bottom, w[1], p.stride),
           conv_out(x[2], p.pad_left, p.pad_right, w[2], p.stride), w[0]};
 }

@@ -22,8 +22,7 @@ class Expect {
 
   void tensor(const char* name, In t, const Shape& shape) const {
     tensor(name, t);
-    require(t.shape() == shape, "[", op_, "] expected ", name, " ", shape, ", got ",
-            t.shape());
+    require(t.shape() == shape, "[", op_, "] expected ", name, " ", shape, ", got ", t.shape());
   }
   void tensor(const char* name, In t) const {
     require(t.defined(), "[", op_, "] expected ", name, ", got no tensor");

@@ -2,9 +2,10 @@
 
     check_shipped.py [--base data/base] [--realfake build/realfake] [--image-encoder DIR] [--tolerance 1e-4]
 
-Loads each component of the folder in diffusers or transformers, runs it in float32 on seeded random inputs, runs
-`realfake verify` on the same safetensors file, and prints the largest absolute differences. Exits with 1 if one is
-above the tolerance, or if token ids or timesteps differ, or if nothing could be compared.
+Loads each component of the folder in diffusers or transformers with their default arguments, runs it in float32 on
+seeded random inputs, runs `realfake verify` on the same safetensors file, and prints the largest absolute differences.
+Exits with 1 if one is above the tolerance, if token ids or timesteps differ, if a component misses weights or has ones
+that nothing takes, if the folder as a whole does not load as a pipeline, or if nothing could be compared.
 """
 import argparse
 import pathlib
@@ -15,7 +16,7 @@ import tempfile
 import torch
 from safetensors.torch import load_file, save_file
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 HERE = pathlib.Path(__file__).resolve().parent
 PROMPTS = ["photo of three", "photo of seven, a thin slanted seven", "", "Photo  of THREE", "zero, bold, wide",
            "an unknown wörd, 42 & more!", "three " * 100]
@@ -58,6 +59,26 @@ class Check:
         print(f"{'ok  ' if ok else 'FAIL'} {name:16} {key:20} {text}", flush=True)
 
 
+    def load(self, kind, folder):
+        """The network in float32, every weight of it from the file and every weight of the file in it."""
+        model, info = kind.from_pretrained(folder, output_loading_info=True)
+        wrong = {k: sorted(map(str, v)) for k, v in info.items() if v}
+        self.report("load", folder.name, not wrong, f"{kind.__name__}, {model.dtype} {wrong or ''}")
+        return model.float().eval()
+
+    def load_pipeline(self, base):
+        """The folder as a whole, and its tokenizer by transformers' own choice of class."""
+        from diffusers import StableDiffusionPipeline
+        from transformers import AutoTokenizer
+        pipe = StableDiffusionPipeline.from_pretrained(base)
+        pipe.set_progress_bar_config(disable=True)
+        image = pipe(PROMPTS[0], num_inference_steps=2, output_type="pt",
+                     generator=torch.Generator().manual_seed(0)).images
+        self.report("load", "pipeline", bool(torch.isfinite(image).all()), f"two steps give {list(image.shape)}")
+        same = AutoTokenizer.from_pretrained(base / "tokenizer")(PROMPTS).input_ids == pipe.tokenizer(PROMPTS).input_ids
+        self.report("load", "AutoTokenizer", same, f"{'same' if same else 'other'} ids as {type(pipe.tokenizer).__name__}")
+
+
 def forward(model, component):
     return ["forward", "--model", model, "--component", component]
 
@@ -79,15 +100,16 @@ def main():
     from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
     g = torch.Generator().manual_seed(args.seed)
     randn = lambda *shape: torch.randn(*shape, generator=g)
-    base, fp32 = args.base, {"torch_dtype": torch.float32}
-    unet = UNet2DConditionModel.from_pretrained(base / "unet", **fp32).eval()
-    vae = AutoencoderKL.from_pretrained(base / "vae", **fp32).eval()
-    text = CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32).eval()
+    base = args.base
     vision_folder = args.image_encoder or base / "image_encoder"
 
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         work = pathlib.Path(folder)
         check = Check(args.realfake, args.tolerance, work)
+        unet, vae = check.load(UNet2DConditionModel, base / "unet"), check.load(AutoencoderKL, base / "vae")
+        text = check.load(CLIPTextModel, base / "text_encoder")
+        if (base / "model_index.json").exists():
+            check.load_pipeline(base)
 
         length = text.config.max_position_embeddings
         if (base / "tokenizer").is_dir():
@@ -104,7 +126,7 @@ def main():
         check.run("text-encoder", forward(base, "text-encoder"), {"input_ids": ids}, {"last_hidden_state": hidden})
 
         if vision_folder.is_dir():
-            vision = CLIPVisionModelWithProjection.from_pretrained(vision_folder, dtype=torch.float32).eval()
+            vision = check.load(CLIPVisionModelWithProjection, vision_folder)
             size = vision.config.image_size
             pixels = randn(3, 3, size, size)
             check.run("image-encoder", forward(vision_folder, "image-encoder"), {"pixel_values": pixels},

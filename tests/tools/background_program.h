@@ -21,8 +21,10 @@ class BackgroundProgram {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, (dir_ / "out").c_str(), O_WRONLY | O_CREAT, 0600);
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, (dir_ / "err").c_str(), O_WRONLY | O_CREAT, 0600);
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, (dir_ / "out").c_str(),
+                                     O_WRONLY | O_CREAT, 0600);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, (dir_ / "err").c_str(),
+                                     O_WRONLY | O_CREAT, 0600);
     const int failed = posix_spawn(&child_, argv[0], &actions, nullptr, argv.data(), environ);
     posix_spawn_file_actions_destroy(&actions);
     if (failed) throw std::runtime_error(std::string("cannot start ") + argv[0]);
@@ -35,12 +37,14 @@ class BackgroundProgram {
 
   pid_t id() const { return child_; }
 
-  // Until `reached` says so or the program ends by itself; false in the second case, and after a minute.
+  // Until `reached` says so or the program ends by itself; false in the second case, and after a
+  // minute.
   bool wait_until(const std::function<bool()>& reached) {
     for (int i = 0; i < 30000; ++i) {
       if (reached()) return true;
       siginfo_t info{};
-      if (waitid(P_PID, static_cast<id_t>(child_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == child_)
+      if (waitid(P_PID, static_cast<id_t>(child_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+          info.si_pid == child_)
         return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }

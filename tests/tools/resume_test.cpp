@@ -1,4 +1,5 @@
-// Runs of the program that are stopped, killed and doubled: the end is byte for byte that of an undisturbed run.
+// Runs of the program that are stopped, killed and doubled: the end is byte for byte that of an
+// undisturbed run.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -31,24 +32,25 @@ struct Job {
 
 Job finetune_job() {
   const Tiny& t = Tiny::get();
-  return {{"finetune", "--model", t.pipeline, "--embedded", t.embedded_file, "--max_train_steps", "60",
-           "--train_batch_size", "3", "--checkpointing_steps", "7", "--batch_by", "class", "--guidance_token", "image",
-           "--threads", "1"},
+  return {{"finetune", "--model", t.pipeline, "--embedded", t.embedded_file, "--max_train_steps",
+           "60", "--train_batch_size", "3", "--checkpointing_steps", "7", "--batch_by", "class",
+           "--guidance_token", "image", "--threads", "1"},
           "pytorch_lora_weights.safetensors",
           {"--resume_from_checkpoint", "latest"}};
 }
 
 Job train_job() {
-  return {{"train", "--train_data_dir", Tiny::get().data, "--max_train_steps", "40", "--batch_size", "5",
-           "--checkpointing_steps", "6", "--ema_decay", "0.9", "--mixup", "0.2", "--threads", "1"},
-          "model.safetensors",
-          {"--resume_from_checkpoint", "latest"}};
+  return {
+      {"train", "--train_data_dir", Tiny::get().data, "--max_train_steps", "40", "--batch_size",
+       "5", "--checkpointing_steps", "6", "--ema_decay", "0.9", "--mixup", "0.2", "--threads", "1"},
+      "model.safetensors",
+      {"--resume_from_checkpoint", "latest"}};
 }
 
 Job generate_job() {
   const Tiny& t = Tiny::get();
-  return {{"generate", "--model", t.pipeline, "--embedded", t.embedded_file, "--num_inference_steps", "6", "--versions",
-           "8", "--batch_size", "4", "--threads", "1"},
+  return {{"generate", "--model", t.pipeline, "--embedded", t.embedded_file,
+           "--num_inference_steps", "6", "--versions", "8", "--batch_size", "4", "--threads", "1"},
           "manifest.jsonl",
           {}};
 }
@@ -105,7 +107,9 @@ void kill_and_resume(const Job& job, const std::vector<size_t>& at) {
   int killed = 0;
   for (size_t i = 0; i < at.size(); ++i) {
     BackgroundProgram program(i == 0 ? words : words + job.resume);
-    if (!program.wait_until([&] { return fs::exists(folder / "metrics.jsonl") && steps_logged(folder) >= at[i]; })) break;
+    if (!program.wait_until(
+            [&] { return fs::exists(folder / "metrics.jsonl") && steps_logged(folder) >= at[i]; }))
+      break;
     std::this_thread::sleep_for(std::chrono::microseconds(700 * i));
     killed += program.end(SIGKILL).code == 128 + SIGKILL;
     expect_nothing_torn(folder);
@@ -117,19 +121,26 @@ void kill_and_resume(const Job& job, const std::vector<size_t>& at) {
   EXPECT_FALSE(fs::exists(folder / "checkpoint.safetensors"));
 }
 
-TEST(Resume, FinetuneKilledAtManyTimes) { kill_and_resume(finetune_job(), {1, 8, 9, 15, 21, 30, 41, 50}); }
-TEST(Resume, TrainKilledAtManyTimes) { kill_and_resume(train_job(), {1, 7, 12, 20, 27, 33}); }
-TEST(Resume, GenerateKilledAtManyTimes) { kill_and_resume(generate_job(), {1, 4, 9, 14, 19}); }
+TEST(Resume, FinetuneKilledAtManyTimes) {
+  kill_and_resume(finetune_job(), {1, 8, 9, 15, 21, 30, 41, 50});
+}
+TEST(Resume, TrainKilledAtManyTimes) {
+  kill_and_resume(train_job(), {1, 7, 12, 20, 27, 33});
+}
+TEST(Resume, GenerateKilledAtManyTimes) {
+  kill_and_resume(generate_job(), {1, 4, 9, 14, 19});
+}
 
-// SIGTERM in the middle: saved, said, 143 (130 for SIGINT); then on to the same bytes and a log without gaps or doubles.
+// SIGTERM in the middle: saved, said, 143 (130 for SIGINT); then on to the same bytes and a log
+// without gaps or doubles.
 void stop_and_resume(const Job& job, int signal, size_t at, int64_t total) {
   const std::string whole = undisturbed(job);
   const TempDir dir;
   const fs::path folder = dir / "run";
   const Words words = job.words + Words{"--output_dir", folder};
   BackgroundProgram program(words);
-  ASSERT_TRUE(
-      program.wait_until([&] { return fs::exists(folder / "metrics.jsonl") && steps_logged(folder) >= at; }));
+  ASSERT_TRUE(program.wait_until(
+      [&] { return fs::exists(folder / "metrics.jsonl") && steps_logged(folder) >= at; }));
   const Outcome stopped = program.end(signal);
   EXPECT_EQ(stopped.code, signal == SIGINT ? 130 : 143) << stopped.err;
   expect_says(stopped.err, "interrupted after");
@@ -140,8 +151,12 @@ void stop_and_resume(const Job& job, int signal, size_t at, int64_t total) {
   expect_whole_log(folder, total);
 }
 
-TEST(Resume, FinetuneStopped) { stop_and_resume(finetune_job(), SIGTERM, 5, 60); }
-TEST(Resume, TrainStopped) { stop_and_resume(train_job(), SIGINT, 5, 40); }
+TEST(Resume, FinetuneStopped) {
+  stop_and_resume(finetune_job(), SIGTERM, 5, 60);
+}
+TEST(Resume, TrainStopped) {
+  stop_and_resume(train_job(), SIGINT, 5, 40);
+}
 
 TEST(Resume, GenerateStopped) {
   const Job job = generate_job();

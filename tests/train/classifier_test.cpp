@@ -1,4 +1,5 @@
-// Training and measuring classifiers: equal bytes, going on, the weight average, mixing, and the guard of classes.
+// Training and measuring classifiers: equal bytes, going on, the weight average, mixing, and the
+// guard of classes.
 #include "train/classifier.h"
 
 #include "model/safetensors.h"
@@ -9,7 +10,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Exec& ex() { return exec_of(Device::cpu); }
+Exec& ex() {
+  return exec_of(Device::cpu);
+}
 
 ClassifierOptions quick() {
   ClassifierOptions o;
@@ -20,8 +23,8 @@ ClassifierOptions quick() {
   return o;
 }
 
-std::unique_ptr<Component<ResNet>> fit(const ClassifierOptions& o, const fs::path& folder, bool resume = false,
-                                       Reporter* reporter = nullptr) {
+std::unique_ptr<Component<ResNet>> fit(const ClassifierOptions& o, const fs::path& folder,
+                                       bool resume = false, Reporter* reporter = nullptr) {
   SilentReporter silent;
   return train_classifier(ex(), Tiny::get().set, o, folder, resume, reporter ? *reporter : silent);
 }
@@ -124,7 +127,8 @@ TEST(Classifier, ADamagedCheckpointFallsBackAndOtherSettingsAreRefused) {
   EXPECT_EQ(bytes_of(dir / "model.safetensors"), fitted(quick()));
 }
 
-// The average of a run whose weights do not move is those weights; of one that moves, something else.
+// The average of a run whose weights do not move is those weights; of one that moves, something
+// else.
 TEST(Classifier, TheAverageIsWhatIsWritten) {
   ClassifierOptions o = quick();
   const std::string plain = fitted(o);
@@ -139,7 +143,8 @@ TEST(Classifier, TheAverageIsWhatIsWritten) {
   for (const std::string& name : x.names()) {
     if (name.find("num_batches") != std::string::npos) continue;
     const std::vector<float> u = x.read_f32(name), v = y.read_f32(name);
-    for (size_t i = 0; i < u.size(); ++i) ASSERT_NEAR(u[i], v[i], 1e-5 * (1 + std::abs(v[i]))) << name;
+    for (size_t i = 0; i < u.size(); ++i)
+      ASSERT_NEAR(u[i], v[i], 1e-5 * (1 + std::abs(v[i]))) << name;
   }
 }
 
@@ -177,11 +182,14 @@ TEST(Classifier, RefusesWhatCannotWork) {
   o = quick();
   o.normalization = "none";
   EXPECT_THROW(fit(o, ""), UsageError);
-  EXPECT_THROW(train_classifier(ex(), Tiny::get().set.subset({}), quick(), "", false, silent), InputError);
+  EXPECT_THROW(train_classifier(ex(), Tiny::get().set.subset({}), quick(), "", false, silent),
+               InputError);
   ImageSet other = Tiny::get().set;
   other.classes.push_back("three");
   const auto net = fit(quick(), "");
-  expect_says(refused<InputError>([&] { evaluate_classifier(ex(), *net->net, other, "symmetric"); }), "4 classes");
+  expect_says(
+      refused<InputError>([&] { evaluate_classifier(ex(), *net->net, other, "symmetric"); }),
+      "4 classes");
 }
 
 TEST(Classifier, AnOverflowStopsItAndWritesNothing) {

@@ -1,4 +1,5 @@
-// What `embed` keeps of a data set: its contents, its key, and how a file that is not what it should be is met.
+// What `embed` keeps of a data set: its contents, its key, and how a file that is not what it
+// should be is met.
 #include "train/embed.h"
 
 #include <limits>
@@ -11,7 +12,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Exec& ex() { return exec_of(Device::cpu); }
+Exec& ex() {
+  return exec_of(Device::cpu);
+}
 
 void expect_same(const Tensor& a, const Tensor& b) {
   ASSERT_EQ(a.defined(), b.defined());
@@ -63,7 +66,8 @@ TEST(Embed, FileComesBackExactly) {
   EXPECT_EQ(e.labels, t.embedded.labels);
   EXPECT_EQ(e.classes, t.embedded.classes);
   EXPECT_EQ(e.weights, t.embedded.weights);
-  EXPECT_EQ(SafetensorsFile(t.embedded_file).info("moments").shape, (std::vector<int64_t>{12, 8, 4, 4}));  // NCHW
+  EXPECT_EQ(SafetensorsFile(t.embedded_file).info("moments").shape,
+            (std::vector<int64_t>{12, 8, 4, 4}));  // NCHW
   const TempDir dir;
   save_embedded(e, ex(), dir / "again", embedding_key(t.pipeline, t.set, {}));
   EXPECT_EQ(bytes_of(dir / "again"), bytes_of(t.embedded_file));
@@ -94,8 +98,9 @@ TEST(Embed, KeyFollowsPicturesWeightsAndSettings) {
   negative.negative_prompt = "thin";
   differs(embedding_key(t.pipeline, t.set, negative), "the negative prompt");
   const TempDir dir;
-  for (const char* file : {"vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
-                           "image_encoder/model.safetensors", "tokenizer/merges.txt", "vae/config.json"}) {
+  for (const char* file :
+       {"vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
+        "image_encoder/model.safetensors", "tokenizer/merges.txt", "vae/config.json"}) {
     fs::copy(t.pipeline, dir / "base", fs::copy_options::recursive);
     EXPECT_EQ(embedding_key(dir / "base", t.set, {}), key);
     flip_bit(dir / "base" / file, -5);
@@ -111,7 +116,8 @@ TEST(Embed, DamagedFilesAreRefused) {
   for (size_t at = 0; at < whole.size(); at += 97) {
     put_bytes(file, whole);
     flip_bit(file, static_cast<int64_t>(at));
-    expect_says(refused<InputError>([&] { load_embedded(ex(), file, ""); }), "embedded.safetensors");
+    expect_says(refused<InputError>([&] { load_embedded(ex(), file, ""); }),
+                "embedded.safetensors");
   }
   for (const size_t length : {size_t{0}, size_t{7}, whole.size() / 2, whole.size() - 1}) {
     put_bytes(file, whole.substr(0, length));
@@ -122,9 +128,11 @@ TEST(Embed, DamagedFilesAreRefused) {
 
 TEST(Embed, ForeignFilesAreRefused) {
   const Tiny& t = Tiny::get();
-  expect_says(refused<InputError>([&] { load_embedded(ex(), t.embedded_file, std::string(64, '0')); }),
-              "run `realfake embed` again");
-  EXPECT_THROW(load_embedded(ex(), t.pipeline / "vae" / "diffusion_pytorch_model.safetensors", ""), InputError);
+  expect_says(
+      refused<InputError>([&] { load_embedded(ex(), t.embedded_file, std::string(64, '0')); }),
+      "run `realfake embed` again");
+  EXPECT_THROW(load_embedded(ex(), t.pipeline / "vae" / "diffusion_pytorch_model.safetensors", ""),
+               InputError);
   const auto save_and_load = [&](const Embedded& e) {
     const TempDir dir;
     save_embedded(e, ex(), dir / "e", "key");
@@ -152,14 +160,17 @@ TEST(Embed, MustFitThePipeline) {
   require_fits(t.embedded, t.pipeline, "file");
   Embedded e = t.embedded;
   e.text_states = ex().zeros({6, 8, 24});
-  expect_says(refused<InputError>([&] { require_fits(e, t.pipeline, "file"); }), "found 24, expected 16");
+  expect_says(refused<InputError>([&] { require_fits(e, t.pipeline, "file"); }),
+              "found 24, expected 16");
   e = t.embedded;
   e.moments = ex().zeros({12, 4, 4, 6});
-  expect_says(refused<InputError>([&] { require_fits(e, t.pipeline, "file"); }), "found 6, expected 8");
+  expect_says(refused<InputError>([&] { require_fits(e, t.pipeline, "file"); }),
+              "found 6, expected 8");
   const TempDir dir;
   fs::copy(t.pipeline, dir / "base", fs::copy_options::recursive);
   flip_bit(dir / "base/vae/diffusion_pytorch_model.safetensors", -5);
-  expect_says(refused<InputError>([&] { require_fits(t.embedded, dir / "base", "file"); }), "other networks");
+  expect_says(refused<InputError>([&] { require_fits(t.embedded, dir / "base", "file"); }),
+              "other networks");
 }
 
 TEST(Embed, SizesAndValuesThatDoNotWork) {
@@ -169,12 +180,15 @@ TEST(Embed, SizesAndValuesThatDoNotWork) {
   odd.height = 4;
   odd.width = 7;
   odd.pixels.resize(12 * 28);
-  expect_says(refused<InputError>([&] { embed_dataset(ex(), t.pipeline, odd, {}, silent); }), "4x7");
+  expect_says(refused<InputError>([&] { embed_dataset(ex(), t.pipeline, odd, {}, silent); }),
+              "4x7");
   ImageSet none = t.set.subset({});
-  expect_says(refused<InputError>([&] { embed_dataset(ex(), t.pipeline, none, {}, silent); }), "empty");
+  expect_says(refused<InputError>([&] { embed_dataset(ex(), t.pipeline, none, {}, silent); }),
+              "empty");
   Recorder stops;
   stops.stop_at = 1;
-  const std::string said = refused<Error>([&] { embed_dataset(ex(), t.pipeline, t.set, {}, stops); });
+  const std::string said =
+      refused<Error>([&] { embed_dataset(ex(), t.pipeline, t.set, {}, stops); });
   expect_says(said, "interrupted");
 }
 
@@ -184,7 +198,8 @@ TEST(GuidanceToken, ReplacesOnlyTheLastToken) {
   const std::vector<float> before = ex().to_vector<float>(context);
   const Tensor rows = guidance_rows(ex(), t.embedded, GuidanceToken::image, Tensor(), {4, 7});
   replace_last_token(ex(), context, rows);
-  const std::vector<float> after = ex().to_vector<float>(context), embeds = ex().to_vector<float>(t.embedded.image_embeds);
+  const std::vector<float> after = ex().to_vector<float>(context),
+                           embeds = ex().to_vector<float>(t.embedded.image_embeds);
   for (size_t i = 0; i < after.size(); ++i) {
     const size_t n = i / 128, token = i / 16 % 8, k = i % 16;
     EXPECT_EQ(after[i], token == 7 ? embeds[(n == 0 ? 4 : 7) * 16 + k] : before[i]);
@@ -192,7 +207,9 @@ TEST(GuidanceToken, ReplacesOnlyTheLastToken) {
   const Tensor means = class_mean_embeds(ex(), t.embedded);
   const std::vector<float> mean = ex().to_vector<float>(means);
   for (size_t k = 0; k < 16; ++k)
-    EXPECT_NEAR(mean[16 + k], (embeds[16 + k] + embeds[4 * 16 + k] + embeds[7 * 16 + k] + embeds[10 * 16 + k]) / 4, 1e-5);
+    EXPECT_NEAR(
+        mean[16 + k],
+        (embeds[16 + k] + embeds[4 * 16 + k] + embeds[7 * 16 + k] + embeds[10 * 16 + k]) / 4, 1e-5);
   EXPECT_FALSE(guidance_rows(ex(), t.embedded, GuidanceToken::off, Tensor(), {1}).defined());
   EXPECT_THROW(parse_guidance_token("text"), UsageError);
   Embedded wide = t.embedded;

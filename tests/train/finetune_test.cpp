@@ -16,7 +16,9 @@ namespace fs = std::filesystem;
 
 const char* lora_file = "pytorch_lora_weights.safetensors";
 
-Exec& ex() { return exec_of(Device::cpu); }
+Exec& ex() {
+  return exec_of(Device::cpu);
+}
 
 FinetuneOptions quick() {
   FinetuneOptions o;
@@ -98,7 +100,8 @@ TEST(Finetune, WritesALoraThatLoadsAndHasLearnt) {
   EXPECT_TRUE(std::isfinite(r.loss) && r.denoise > 0);
   EXPECT_NEAR(r.loss, r.denoise + 0.003 * r.match, 1e-5 * r.loss);
   std::vector<std::string> files;
-  for (const auto& entry : fs::directory_iterator(dir.path())) files.push_back(entry.path().filename());
+  for (const auto& entry : fs::directory_iterator(dir.path()))
+    files.push_back(entry.path().filename());
   EXPECT_EQ(files, (std::vector<std::string>{lora_file}));  // no checkpoint is left over
   const auto unet = load_unet(ex(), Tiny::get().pipeline / "unet");
   const Lora lora(ex(), *unet->net, dir / lora_file);
@@ -237,11 +240,13 @@ TEST(Finetune, ADamagedCheckpointFallsBackToThePrevious) {
 TEST(Finetune, ValuesThatAreNotFiniteStopIt) {
   Embedded data = Tiny::get().embedded;
   std::vector<float> v = ex().to_vector<float>(data.moments);
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     const TempDir dir;
     for (size_t i = 0; i < v.size(); i += 128) v[i] = bad;  // each sample's first mean
     data.moments = ex().from_vector(v, data.moments.shape());
-    expect_says(refused<NumericError>([&] { tune(quick(), dir.path(), false, &data); }), "finetune: step 1: loss is");
+    expect_says(refused<NumericError>([&] { tune(quick(), dir.path(), false, &data); }),
+                "finetune: step 1: loss is");
     EXPECT_TRUE(fs::is_empty(dir.path()));
   }
   FinetuneOptions wild = quick();
@@ -278,7 +283,8 @@ TEST(Finetune, TheEmulatedDeviceAgreesForOneStep) {
   const TempDir a, b;
   tune(o, a.path());
   SilentReporter silent;
-  finetune(emulated, t.pipeline, load_embedded(emulated, t.embedded_file, ""), o, b.path(), false, silent);
+  finetune(emulated, t.pipeline, load_embedded(emulated, t.embedded_file, ""), o, b.path(), false,
+           silent);
   const SafetensorsFile x(a / lora_file), y(b / lora_file);
   ASSERT_EQ(x.names(), y.names());
   for (const std::string& name : x.names()) {

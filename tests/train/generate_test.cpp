@@ -1,4 +1,5 @@
-// The synthetic set: what is written, that it does not depend on how the work was cut, and that every option works.
+// The synthetic set: what is written, that it does not depend on how the work was cut, and that
+// every option works.
 #include "train/generate.h"
 
 #include <limits>
@@ -15,7 +16,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Exec& ex() { return exec_of(Device::cpu); }
+Exec& ex() {
+  return exec_of(Device::cpu);
+}
 
 GenerateOptions quick() {
   GenerateOptions o;
@@ -28,7 +31,8 @@ GenerateResult make(const GenerateOptions& o, const fs::path& folder, Reporter* 
                     const Embedded* data = nullptr) {
   SilentReporter silent;
   const Tiny& t = Tiny::get();
-  return generate(ex(), t.pipeline, data ? *data : t.embedded, o, folder, reporter ? *reporter : silent);
+  return generate(ex(), t.pipeline, data ? *data : t.embedded, o, folder,
+                  reporter ? *reporter : silent);
 }
 
 // Name -> bytes of every picture.
@@ -50,7 +54,8 @@ const std::map<std::string, std::string>& reference() {
   return all;
 }
 
-int64_t largest_difference(const std::map<std::string, std::string>& a, const std::map<std::string, std::string>& b) {
+int64_t largest_difference(const std::map<std::string, std::string>& a,
+                           const std::map<std::string, std::string>& b) {
   int64_t most = a.size() == b.size() ? 0 : 999;
   for (const auto& [name, bytes] : a) {
     const Image x = decode_png(bytes, name), y = decode_png(b.at(name), name);
@@ -83,14 +88,17 @@ TEST(Generate, WritesPicturesManifestAndClasses) {
   EXPECT_EQ(set.size(), 24);
   EXPECT_EQ(set.height, 8);
   EXPECT_EQ(set.channels, 3);
-  EXPECT_NE(bytes_of(dir / "images/000003.png"), bytes_of(dir / "images/000015.png"));  // other draws each version
+  EXPECT_NE(bytes_of(dir / "images/000003.png"),
+            bytes_of(dir / "images/000015.png"));  // other draws each version
   const Json line = parse_json(read_whole_lines(dir / "manifest.jsonl", 1 << 20).at(15), "line");
   EXPECT_EQ(line["seed"], 5);
   EXPECT_EQ(line["source"], 3);
   EXPECT_EQ(line["strength"], 0.75);
 }
 
-TEST(Generate, EqualBytesTwice) { EXPECT_EQ(made(quick()), reference()); }
+TEST(Generate, EqualBytesTwice) {
+  EXPECT_EQ(made(quick()), reference());
+}
 
 TEST(Generate, APictureDoesNotDependOnTheBatch) {
   for (const int64_t size : {1, 3, 12}) {
@@ -227,13 +235,16 @@ TEST(Generate, EveryOptionDoesSomething) {
             }),
             all["noise"]);
   EXPECT_EQ(decode_png(all["grey"].at("000000.png"), "grey").channels, 1);
-  const Image colour = decode_png(all["base"].at("000000.png"), "c"), grey = decode_png(all["grey"].at("000000.png"), "g");
+  const Image colour = decode_png(all["base"].at("000000.png"), "c"),
+              grey = decode_png(all["grey"].at("000000.png"), "g");
   for (size_t i = 0; i < grey.pixels.size(); ++i)
-    EXPECT_EQ(grey.pixels[i], (colour.pixels[3 * i] + colour.pixels[3 * i + 1] + colour.pixels[3 * i + 2] + 1) / 3);
+    EXPECT_EQ(grey.pixels[i],
+              (colour.pixels[3 * i] + colour.pixels[3 * i + 1] + colour.pixels[3 * i + 2] + 1) / 3);
 }
 
 TEST(Generate, LowStrengthStaysNearTheRealLatent) {
-  // The start is the noised real latent, so that at a low strength the result keeps the posterior's draw.
+  // The start is the noised real latent, so that at a low strength the result keeps the posterior's
+  // draw.
   const Tiny& t = Tiny::get();
   const auto unet = load_unet(ex(), t.pipeline / "unet");
   const NoiseSchedule schedule = load_schedule(t.pipeline);
@@ -243,7 +254,8 @@ TEST(Generate, LowStrengthStaysNearTheRealLatent) {
     o.strength = strength;
     o.guidance_scale = 1;
     const Tensor z = Sampler(ex(), *unet->net, schedule, 1, t.embedded, o)({0, 1, 2});
-    const std::vector<float> x = ex().to_vector<float>(z), m = ex().to_vector<float>(t.embedded.moments);
+    const std::vector<float> x = ex().to_vector<float>(z),
+                             m = ex().to_vector<float>(t.embedded.moments);
     double sum = 0;
     for (size_t i = 0; i < x.size(); ++i) {
       const size_t c = i % 4, p = i / 4;
@@ -282,7 +294,8 @@ TEST(Generate, ValuesThatAreNotFiniteBecomeNoPicture) {
   std::vector<float> v = ex().to_vector<float>(data.moments);
   v[7 * 128 + 9] = std::numeric_limits<float>::quiet_NaN();  // sample 7, in the second batch
   data.moments = ex().from_vector(v, data.moments.shape());
-  expect_says(refused<NumericError>([&] { make(quick(), dir.path(), nullptr, &data); }), "image 7: ");
+  expect_says(refused<NumericError>([&] { make(quick(), dir.path(), nullptr, &data); }),
+              "image 7: ");
   EXPECT_EQ(pictures(dir.path()).size(), 5u);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// A whole pipeline with freshly drawn weights, small enough that a training step takes a millisecond, and a data set of
-// twelve 8x8 pictures in three classes. Made with the product's own writers.
+// A whole pipeline with freshly drawn weights, small enough that a training step takes a
+// millisecond, and a data set of twelve 8x8 pictures in three classes. Made with the product's own
+// writers.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -31,7 +32,8 @@ inline void put_bytes(const std::filesystem::path& file, const std::string& byte
 // One bit of the byte at `offset` (from the end when negative).
 inline void flip_bit(const std::filesystem::path& file, int64_t offset) {
   std::string bytes = bytes_of(file);
-  auto& c = bytes.at(static_cast<size_t>(offset < 0 ? static_cast<int64_t>(bytes.size()) + offset : offset));
+  auto& c = bytes.at(
+      static_cast<size_t>(offset < 0 ? static_cast<int64_t>(bytes.size()) + offset : offset));
   c = static_cast<char>(c ^ 4);
   put_bytes(file, bytes);
 }
@@ -66,7 +68,9 @@ inline ImageSet tiny_set(int64_t per_class = 4, int shift = 0) {
     set.captions.push_back(i % 2 ? "thin" : "wide");
     for (int64_t p = 0; p < 64; ++p) {
       const int64_t y = p / 8, x = p % 8;
-      const bool ink = label == 0 ? y == 2 || y == 6 : label == 1 ? x == 3 + i % 2 : (x + y + i) % 4 == 0;
+      const bool ink = label == 0   ? y == 2 || y == 6
+                       : label == 1 ? x == 3 + i % 2
+                                    : (x + y + i) % 4 == 0;
       set.pixels.push_back(static_cast<uint8_t>((ink ? 200 : 20) + (i * 7 + p * 3 + shift) % 32));
     }
   }
@@ -83,9 +87,13 @@ class Recorder : public Reporter {
     steps.emplace_back(stage, step);
     metrics.push_back(m);
   }
-  void rewind(const std::string& stage, int64_t step) override { rewinds.emplace_back(stage, step); }
+  void rewind(const std::string& stage, int64_t step) override {
+    rewinds.emplace_back(stage, step);
+  }
   void say(const std::string& line) override { lines.push_back(line); }
-  bool stop_requested() const override { return stop_at > 0 && static_cast<int64_t>(steps.size()) >= stop_at; }
+  bool stop_requested() const override {
+    return stop_at > 0 && static_cast<int64_t>(steps.size()) >= stop_at;
+  }
   std::string text() const {
     std::string all;
     for (const std::string& line : lines) all += line + "\n";
@@ -97,22 +105,32 @@ inline void write_tiny_pipeline(const std::filesystem::path& root) {
   namespace fs = std::filesystem;
   Exec& ex = exec_of(Device::cpu);
   const char* vae_file = "diffusion_pytorch_model.safetensors";
-  for (const char* part : {"unet", "vae", "text_encoder", "image_encoder", "tokenizer", "scheduler", "feature_extractor"})
+  for (const char* part : {"unet", "vae", "text_encoder", "image_encoder", "tokenizer", "scheduler",
+                           "feature_extractor"})
     fs::create_directories(root / part);
-  const Tokenizer tokenizer(train_bpe({"photo of zero, thin", "photo of one, wide", "photo of two"}, 530), 8);
+  const Tokenizer tokenizer(
+      train_bpe({"photo of zero, thin", "photo of one, wide", "photo of two"}, 530), 8);
   tokenizer.save(root / "tokenizer");
   const auto changed = [](Json config, const Json& changes) {
     config.update(changes);
     return config;
   };
-  const Json small = {{"hidden_size", 16}, {"intermediate_size", 32}, {"projection_dim", 16},
-                      {"num_hidden_layers", 1}, {"num_attention_heads", 2}};
-  const Json unet = changed(base::unet_config(), {{"block_out_channels", {8, 16}}, {"norm_num_groups", 4},
-                                                  {"attention_head_dim", 2}, {"cross_attention_dim", 16}});
-  const Json vae = changed(base::vae_config(), {{"block_out_channels", {8, 8}}, {"norm_num_groups", 4}});
-  const Json text = changed(changed(base::text_config(tokenizer), small), {{"max_position_embeddings", 8}});
+  const Json small = {{"hidden_size", 16},
+                      {"intermediate_size", 32},
+                      {"projection_dim", 16},
+                      {"num_hidden_layers", 1},
+                      {"num_attention_heads", 2}};
+  const Json unet = changed(base::unet_config(), {{"block_out_channels", {8, 16}},
+                                                  {"norm_num_groups", 4},
+                                                  {"attention_head_dim", 2},
+                                                  {"cross_attention_dim", 16}});
+  const Json vae =
+      changed(base::vae_config(), {{"block_out_channels", {8, 8}}, {"norm_num_groups", 4}});
+  const Json text =
+      changed(changed(base::text_config(tokenizer), small), {{"max_position_embeddings", 8}});
   const Json vision = changed(base::vision_config(), small);
-  const auto put = [&](const char* part, const char* file, const Json& config, const auto& network) {
+  const auto put = [&](const char* part, const char* file, const Json& config,
+                       const auto& network) {
     write_json_atomic(root / part / "config.json", config);
     save_parameters(network->parameters, root / part / file);
   };
@@ -121,14 +139,17 @@ inline void write_tiny_pipeline(const std::filesystem::path& root) {
   put("text_encoder", "model.safetensors", text, fresh_text(ex, text, 3));
   put("image_encoder", "model.safetensors", vision, fresh_vision(ex, vision, 4));
   write_json_atomic(root / "scheduler" / "scheduler_config.json", base::scheduler_config());
-  write_json_atomic(root / "feature_extractor" / "preprocessor_config.json", base::preprocessor_config());
+  write_json_atomic(root / "feature_extractor" / "preprocessor_config.json",
+                    base::preprocessor_config());
   write_json_atomic(root / "model_index.json", base::model_index());
 }
 
-// Made once for a test program: the pipeline, the data set as a folder, and what `embed` makes of the two.
+// Made once for a test program: the pipeline, the data set as a folder, and what `embed` makes of
+// the two.
 struct Tiny {
   TempDir dir;
-  std::filesystem::path pipeline = dir / "base", data = dir / "data", embedded_file = dir / "embedded.safetensors";
+  std::filesystem::path pipeline = dir / "base", data = dir / "data",
+                        embedded_file = dir / "embedded.safetensors";
   ImageSet set = tiny_set();
   Embedded embedded;
 
