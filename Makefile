@@ -10,7 +10,7 @@ CMAKE_ARGS ?=
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-long asan gpu-check emulator-aarch64 fonts format format-check clean help
+.PHONY: build demo test test-long bench asan gpu-check emulator-aarch64 fonts format format-check clean help
 
 install = tools/install-dependencies.sh
 # Objects are cached where ccache is; else a first build is made shorter by precompiled headers.
@@ -79,6 +79,13 @@ emulator-aarch64:
 fonts:
 	@$(install) fonts
 
+## bench          times the ops at SD 1.5's shapes and the tiny networks, on DEVICE
+bench: build
+	@$(BUILD)/realfake bench --op all --device $(DEVICE)
+	@for n in $(networks); do $(BUILD)/realfake bench --network $$n --device $(DEVICE) || exit; done
+
+networks = unet vae-decoder vae-encoder text-encoder image-encoder resnet8 lora-step resnet8-step
+
 sources = $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' 2>/dev/null)
 
 ## format         lays out the sources (clang-format 14)
@@ -98,4 +105,3 @@ clean:
 ## help           this list
 help:
 	@sed -n 's/^## /  /p' Makefile
-	@echo "There is no 'make bench' yet: the program has no bench command."

@@ -17,6 +17,7 @@ std::vector<Command> all_commands() {
       make_verify_gradient_command(),
       make_verify_sampler_command(),
       make_verify_tokenize_command(),
+      make_bench_command(),
   };
 }
 

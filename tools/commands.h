@@ -21,5 +21,6 @@ Command make_verify_forward_command();
 Command make_verify_gradient_command();
 Command make_verify_sampler_command();
 Command make_verify_tokenize_command();
+Command make_bench_command();
 
 }  // namespace realfake

@@ -92,9 +92,9 @@ struct DemoCommand {
     if (graph.reused() > 0 && std::filesystem::exists(file)) {
       // Times of a run that only continued say nothing; those of the run that did the work stay.
       const Json before = read_json(file);
-      if (before.contains("seconds") && before.contains("accuracy") &&
-          before["accuracy"] == results["accuracy"])
-        results["seconds"] = before["seconds"];
+      if (before.contains("accuracy") && before["accuracy"] == results["accuracy"])
+        for (const char* key : {"seconds", "wall_seconds"})
+          if (before.contains(key)) results[key] = before[key];
     }
     write_json_atomic(file, results);
     write_report(folder);

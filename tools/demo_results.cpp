@@ -102,12 +102,18 @@ Json demo_results(const JobGraph& graph, const Demo& demo, const DemoSettings& s
     }
   }
   std::map<std::string, double> stages;
+  for (const auto& [job, seconds] : graph.seconds()) {
+    // "seed-0/train/real" is of stage "train"; "embed" and "data" are stages themselves.
+    std::string stage = job.rfind("seed-", 0) == 0 ? job.substr(job.find('/') + 1) : job;
+    stage = stage.substr(0, stage.find('/'));
+    const std::map<std::string, std::string> names{{"sets", "generate"},
+                                                   {"train", "train and evaluate"},
+                                                   {"copies", "distance"},
+                                                   {"fewshot", "embed"},
+                                                   {"data", "read and write data"}};
+    stages[names.contains(stage) ? names.at(stage) : stage] += seconds;
+  }
   const std::string first = concat("seed-", s.first_seed, "/");
-  for (const DemoRow& row : demo.rows)
-    for (const auto* jobs : {&row.train, &row.distance, &row.copies})
-      for (const std::string& job : *jobs)
-        stages[jobs == &row.train ? "train and evaluate" : "distances"] += graph.seconds(job);
-  if (graph.has("embed")) stages["embed"] += graph.seconds("embed");
   Json curves = Json::array();
   for (const char* name : {"lora", "lora+mmd", "lora+mmd+token"}) {
     const std::string file = concat(first, "finetune/", name, "/metrics.jsonl");
@@ -118,11 +124,13 @@ Json demo_results(const JobGraph& graph, const Demo& demo, const DemoSettings& s
                       {"key", "loss_denoise"}});
   }
   curves.push_back({{"title", "Fine-tuning: matching term"},
+                    {"label", "lora+mmd"},
                     {"file", first + "finetune/lora+mmd/metrics.jsonl"},
                     {"stage", "finetune"},
                     {"key", "loss_mmd"}});
   for (const char* name : {"real", "realfake_1x"})
     curves.push_back({{"title", "Classifier: training loss"},
+                      {"label", name},
                       {"file", concat(first, "train/", name, "/metrics.jsonl")},
                       {"stage", "train"},
                       {"key", "loss"}});
@@ -151,7 +159,8 @@ Json demo_results(const JobGraph& graph, const Demo& demo, const DemoSettings& s
                   {"title", "Real-Fake on handwritten digits"},
                   {"commit", REALFAKE_COMMIT},
                   {"machine", machine_name()},
-                  {"seconds", {{"wall clock of this run", wall_seconds}}},
+                  {"seconds", stages},
+                  {"wall_seconds", wall_seconds},
                   {"accuracy", accuracy},
                   {"distances", distances},
                   {"privacy", privacy},
@@ -160,7 +169,6 @@ Json demo_results(const JobGraph& graph, const Demo& demo, const DemoSettings& s
                   {"grids", grids},
                   {"curves", curves},
                   {"notes", notes}};
-  for (const auto& [name, seconds] : stages) results["seconds"][name + " (sum of jobs)"] = seconds;
   return results;
 }
 

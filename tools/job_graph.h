@@ -54,7 +54,7 @@ class JobGraph {
   const Json& result(const std::string& name) const;
   std::filesystem::path folder(const std::string& name) const { return root_ / name; }
   bool has(const std::string& name) const { return index_.contains(name); }
-  double seconds(const std::string& name) const { return seconds_.at(name); }
+  const std::map<std::string, double>& seconds() const { return seconds_; }  // of each job
   int reused() const { return reused_; }  // jobs that were done before this run
   // The command lines of all jobs, in an order in which they can be run by hand.
   std::string script() const;

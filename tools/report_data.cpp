@@ -148,9 +148,9 @@ Report read_report(const std::filesystem::path& results_json) {
   });
   each_item(json, "curves", [&](const Json& value, const std::string& place) {
     const JsonReader entry(value, place);
-    const std::string key = entry.text("key");
+    const std::string key = entry.text("key"), label = entry.text_or("label", "");
     report.curves.push_back(
-        {entry.text_or("title", key), entry.text_or("stage", ""), key, entry.text("file")});
+        {entry.text_or("title", key), label, entry.text_or("stage", ""), key, entry.text("file")});
   });
   if (json.has("notes")) report.notes = json.texts("notes");
   return report;

@@ -39,7 +39,7 @@ struct GridSource {
 };
 
 struct CurveSource {
-  std::string title, stage, key;
+  std::string title, label, stage, key;  // label: in the legend; empty: stage and key
   std::filesystem::path file;
 };
 

@@ -234,7 +234,7 @@ void write_result_row(Html& html, const ResultRow& row, bool frechet, bool fidel
     html.text("± " + fixed(standard_error(mean, row.n_test), 2));
     html.element("span", {{"class", "sub"}}, concat("n = ", row.n_test));
   }
-  if (frechet) value_cell(html, row.frechet, 2);
+  if (frechet) value_cell(html, row.frechet, 3);
   if (fidelity) value_cell(html, row.fidelity, 1);
 }
 
@@ -348,7 +348,9 @@ void write_privacy(Html& html, const Report& report) {
 
 Curve read_curve(const fs::path& run_folder, const CurveSource& source) {
   Curve curve;
-  curve.name = source.stage.empty() ? source.key : source.stage + " " + source.key;
+  curve.name = !source.label.empty()  ? source.label
+               : source.stage.empty() ? source.key
+                                      : source.stage + " " + source.key;
   const fs::path file = run_folder / source.file;
   int64_t number = 0;
   for (const std::string& line : read_whole_lines(file, max_metrics_bytes)) {
@@ -403,7 +405,9 @@ void write_seconds(Html& html, const Report& report) {
   }
   const Html::Scope section = html.in("section");
   html.element("h2", "Time");
-  html.element("p", {{"class", "soft"}}, concat("Stages together: ", duration_text(total), "."));
+  html.element("p", {{"class", "soft"}},
+               concat("Processor time of all jobs together: ", duration_text(total),
+                      "; several run at a time."));
   const ScrollTable table(html, "Time");
   const Html::Scope body = html.in("tbody");
   for (const auto& [stage, seconds] : report.seconds) {
