@@ -22,8 +22,8 @@ class Exec {
 
   Device device() const { return device_; }
   const OpTable& ops() const { return *ops_; }
-  // Other implementations for this Exec alone, such as ones that count and pass on. `table` outlives
-  // their use.
+  // Other implementations for this Exec alone, such as ones that count and pass on. `table` must
+  // outlive their use.
   void set_ops(const OpTable& table) { ops_ = &table; }
   void* stream() const { return stream_; }  // cudaStream_t; null elsewhere
   Pool& pool() const { return *pool_; }

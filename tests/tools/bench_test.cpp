@@ -108,7 +108,7 @@ TEST(Bench, UsageErrorsEndWith2) {
       small_op("linear", "1x2x0"),
       small_op("linear", "1x2x3x4"),
       small_op("group_norm_silu", "1x2x2x30x4"),
-      small_op("conv2d", "1x4x4x2x2x64x1"),
+      small_op("conv2d", "1x4x4x2x2x5000x1"),
       tiny_network("unets"),
       tiny_network("unet") + Words{"--dtype", "bf16"},
       tiny_network("image-encoder") + Words{"--size", "3"},
