@@ -9,8 +9,7 @@
 #include "kernels/image.h"
 #include "kernels/loss.h"
 #include "kernels/random.h"
-#include "train/checkpoint.h"
-#include "train/optimizers.h"
+#include "train/loop.h"
 
 namespace realfake {
 namespace {
@@ -173,49 +172,22 @@ std::unique_ptr<Component<ResNet>> train_classifier(Exec& exec, const ImageSet& 
   const int64_t total = o.epochs > 0 ? o.epochs * per_epoch : o.max_train_steps;
 
   std::unique_ptr<Checkpoint> checkpoint;
-  int64_t done = 0;
   if (!folder.empty()) checkpoint = std::make_unique<Checkpoint>(folder, settings_text(o, set));
-  if (checkpoint && resume)
-    done = checkpoint
-               ->load(
-                   [&](const SafetensorsFile& f) {
-                     load_values(f, exec, net->parameters.all());
-                     optimizer.load(f);
-                     if (ema) ema->load(f);
-                   },
-                   [&](const std::string& line) { reporter.say("warning: " + line); })
-               .value_or(0);
-  if (done > 0) reporter.say(concat("going on after step ", done));
-  if (checkpoint) reporter.rewind("train", done);
-  const auto save = [&](int64_t step) {
-    if (!checkpoint) return;
-    checkpoint->save(step, [&](SafetensorsWriter& w) {
-      save_values(w, exec, net->parameters.all());
-      optimizer.save(w);
-      if (ema) ema->save(w);
-    });
-  };
-
   BatchMaker batches(exec, set, o);
-  for (int64_t step = done; step < total; ++step) {
-    const Batch batch = batches(step);
-    Tape tape(exec);
-    const Var loss = cross_entropy(tape, (*net->net)(tape, Var(batch.images), true), batch.target,
-                                   o.label_smoothing);
-    const double value = exec.scalar(loss.value());
-    if (!std::isfinite(value)) throw NumericError(concat("step ", step + 1, ": loss is ", value));
-    tape.backward(loss);
-    const double lr = rate_at(o, step, total, per_epoch);
-    optimizer.step(lr);
-    if (ema) ema->update();
-    reporter.step("train", step + 1, total, {{"loss", value}, {"lr", lr}});
-    const bool last = step + 1 == total;
-    const bool stop = reporter.stop_requested() || (o.stop_after > 0 && step + 1 == o.stop_after);
-    if (!last && (stop || (o.checkpointing_steps > 0 && (step + 1) % o.checkpointing_steps == 0)))
-      save(step + 1);
-    if (!last && stop)
-      throw Error(ExitCode::interrupted, concat("interrupted after step ", step + 1, "; saved"));
-  }
+  run_loop(
+      exec,
+      {.stage = "train",
+       .steps = total,
+       .clip = 0,
+       .checkpoint_every = o.checkpointing_steps,
+       .stop_after = o.stop_after},
+      net->parameters.all(), optimizer, ema.get(), checkpoint.get(), resume, reporter,
+      [&](int64_t step) { return rate_at(o, step, total, per_epoch); },
+      [&](Tape& tape, int64_t step) -> LoopStep {
+        const Batch batch = batches(step);
+        const Var logits = (*net->net)(tape, Var(batch.images), true);
+        return {cross_entropy(tape, logits, batch.target, o.label_smoothing), {}};
+      });
   net->parameters.set_trainable(false);
   if (ema) ema->swap();
   if (checkpoint) {

@@ -155,7 +155,7 @@ FinetuneResult finetune(Exec& exec, const fs::path& pipeline, const Embedded& da
             .clip = o.max_grad_norm,
             .checkpoint_every = o.checkpointing_steps,
             .stop_after = o.stop_after},
-           params, optimizer, nullptr, checkpoint, resume, reporter, rate, train_step);
+           params, optimizer, nullptr, &checkpoint, resume, reporter, rate, train_step);
   if (averaged) {
     result.loss /= static_cast<double>(averaged);
     result.denoise /= static_cast<double>(averaged);

@@ -4,14 +4,14 @@
 
 namespace realfake {
 
-void run_loop(Exec& exec, const LoopOptions& o, const std::vector<Param>& values, AdamW& optimizer,
-              Ema* ema, const Checkpoint& checkpoint, bool resume, Reporter& reporter,
-              const std::function<double(int64_t)>& rate,
+void run_loop(Exec& exec, const LoopOptions& o, const std::vector<Param>& values,
+              Optimizer& optimizer, Ema* ema, const Checkpoint* checkpoint, bool resume,
+              Reporter& reporter, const std::function<double(int64_t)>& rate,
               const std::function<LoopStep(Tape&, int64_t)>& step_function) {
   int64_t done = 0;
-  if (resume)
+  if (checkpoint && resume)
     done = checkpoint
-               .load(
+               ->load(
                    [&](const SafetensorsFile& f) {
                      load_values(f, exec, values);
                      optimizer.load(f);
@@ -20,9 +20,10 @@ void run_loop(Exec& exec, const LoopOptions& o, const std::vector<Param>& values
                    [&](const std::string& line) { reporter.say("warning: " + line); })
                .value_or(0);
   if (done > 0) reporter.say(concat(o.stage, ": going on after step ", done));
-  reporter.rewind(o.stage, done);
+  if (checkpoint) reporter.rewind(o.stage, done);
   const auto save = [&](int64_t step) {
-    checkpoint.save(step, [&](SafetensorsWriter& w) {
+    if (!checkpoint) return;
+    checkpoint->save(step, [&](SafetensorsWriter& w) {
       save_values(w, exec, values);
       optimizer.save(w);
       if (ema) ema->save(w);
@@ -47,8 +48,8 @@ void run_loop(Exec& exec, const LoopOptions& o, const std::vector<Param>& values
     if (!last && (stop || (o.checkpoint_every > 0 && (step + 1) % o.checkpoint_every == 0)))
       save(step + 1);
     if (!last && stop)
-      throw Error(ExitCode::interrupted,
-                  concat(o.stage, ": interrupted after step ", step + 1, "; saved"));
+      throw Error(ExitCode::interrupted, concat(o.stage, ": interrupted after step ", step + 1,
+                                                checkpoint ? "; saved" : ""));
   }
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// The loop that every AdamW training shares: loss, backward, clipped step, EMA, report, checkpoint,
+// The loop that every training shares: loss, backward, clipped step, EMA, report, checkpoint,
 // stop.
 #include <functional>
 #include <string>
@@ -29,7 +29,7 @@ struct LoopStep {
 // gradient is not finite; Error(interrupted) after saving when asked to stop. A resumed run goes on
 // to the same bytes.
 void run_loop(Exec& exec, const LoopOptions& options, const std::vector<Param>& values,
-              AdamW& optimizer, Ema* ema, const Checkpoint& checkpoint, bool resume,
+              Optimizer& optimizer, Ema* ema, const Checkpoint* checkpoint, bool resume,
               Reporter& reporter, const std::function<double(int64_t)>& rate,
               const std::function<LoopStep(Tape&, int64_t)>& step);
 

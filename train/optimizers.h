@@ -9,17 +9,25 @@
 
 namespace realfake {
 
-// Norms and biases (rank 1) take no weight decay when `decay_vectors` is false, as timm does.
-class AdamW {
+class Optimizer {
  public:
-  AdamW(Exec& exec, std::vector<Param> params, AdamWParams options, bool decay_vectors = true);
+  virtual ~Optimizer() = default;
   // One update with this learning rate from the gathered gradients, clipped to `clip` (0: not),
   // which are then cleared. Returns the norm before clipping.  NumericError naming the parameter
   // when a gradient is not finite.
-  double step(double lr, double clip);
+  virtual double step(double lr, double clip) = 0;
+  virtual void save(SafetensorsWriter& to) const = 0;  // optimizer.<name>.<state>, optimizer.step
+  virtual void load(const SafetensorsFile& from) = 0;
+};
+
+// Norms and biases (rank 1) take no weight decay when `decay_vectors` is false, as timm does.
+class AdamW : public Optimizer {
+ public:
+  AdamW(Exec& exec, std::vector<Param> params, AdamWParams options, bool decay_vectors = true);
+  double step(double lr, double clip) override;
   int64_t steps() const { return step_; }
-  void save(SafetensorsWriter& to) const;  // optimizer.<name>.m / .v, optimizer.step
-  void load(const SafetensorsFile& from);
+  void save(SafetensorsWriter& to) const override;
+  void load(const SafetensorsFile& from) override;
 
  private:
   Exec& exec_;
@@ -29,12 +37,12 @@ class AdamW {
   int64_t step_ = 0;
 };
 
-class Sgd {
+class Sgd : public Optimizer {
  public:
   Sgd(Exec& exec, std::vector<Param> params, SgdParams options, bool decay_vectors = false);
-  double step(double lr, double clip = 0);
-  void save(SafetensorsWriter& to) const;
-  void load(const SafetensorsFile& from);
+  double step(double lr, double clip) override;
+  void save(SafetensorsWriter& to) const override;
+  void load(const SafetensorsFile& from) override;
 
  private:
   Exec& exec_;

@@ -154,7 +154,7 @@ class Pretrainer {
     const Checkpoint saved = checkpoint("vae");
     run_loop(
         exec_, {.stage = "vae", .steps = o_.vae_steps, .checkpoint_every = o_.checkpointing_steps},
-        params, optimizer, nullptr, saved, resume_, reporter_,
+        params, optimizer, nullptr, &saved, resume_, reporter_,
         [&](int64_t s) { return cosine_rate(2e-3, s, o_.vae_steps, 50); },
         [&](Tape& tape, int64_t s) -> LoopStep {
           const auto first = static_cast<uint64_t>(s * o_.vae_batch);
@@ -223,7 +223,7 @@ class Pretrainer {
     run_loop(
         exec_,
         {.stage = "clip", .steps = o_.clip_steps, .checkpoint_every = o_.checkpointing_steps},
-        params, optimizer, nullptr, saved, resume_, reporter_,
+        params, optimizer, nullptr, &saved, resume_, reporter_,
         [&](int64_t s) { return cosine_rate(1e-3, s, o_.clip_steps, 50); },
         [&](Tape& tape, int64_t s) -> LoopStep {
           // The last third sees the distortions of the VAE's digits too: handwriting is far from
@@ -319,7 +319,7 @@ class Pretrainer {
     const int64_t total = o_.unet_steps + o_.unet_rich_steps;
     run_loop(
         exec_, {.stage = "unet", .steps = total, .checkpoint_every = o_.checkpointing_steps},
-        params, optimizer, &ema, saved, resume_, reporter_,
+        params, optimizer, &ema, &saved, resume_, reporter_,
         [&](int64_t s) {
           // Stage 1 stops its cosine early, stage 2 takes the rate to 0.
           return s < o_.unet_steps ? cosine_rate(1.5e-3, s, o_.unet_steps * 7 / 4, 100)

@@ -84,7 +84,7 @@ TEST(Optimizers, ResNetTrainingOfPyTorch) {
       EXPECT_EQ(expect_gradients(c->parameters, out, "grad."), 13);
       EXPECT_EQ(compare_values("running."), 18);
     }
-    optimizer.step(0.1);
+    optimizer.step(0.1, 0);
     if (step == 2) {
       EXPECT_EQ(compare_values("step2."), 13);
     }
