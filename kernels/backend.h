@@ -23,35 +23,34 @@
 #include "kernels/random.h"
 #include "kernels/reduce.h"
 
+// (The formatter lays such lists out differently each time, so it is off here.)
+// clang-format off
 // Products and convolutions: libraries on cpu and cuda; `emulated` borrows the cpu's.
 #define REALFAKE_LIBRARY_OPS(X) \
   X(gemm) X(conv2d_forward) X(conv2d_backward_data) X(conv2d_backward_weight)
 
 // Hand-written on every executor.
-#define REALFAKE_KERNEL_OPS(X)                                                                     \
-  X(group_norm_forward)                                                                            \
-  X(group_norm_backward)                                                                           \
-  X(layer_norm_forward) X(layer_norm_backward) X(batch_norm_forward) X(batch_norm_backward) X(     \
-      batch_norm_inference) X(l2_normalize_forward) X(l2_normalize_backward) X(activation_forward) \
-      X(activation_backward) X(geglu_forward) X(geglu_backward) X(softmax_forward) X(              \
-          softmax_backward) X(attention_forward) X(attention_backward) X(fill) X(copy) X(add)      \
-          X(scale) X(multiply) X(add_broadcast) X(sum_middle) X(scale_samples) X(cast) X(          \
-              column_sum) X(sum_all) X(sum_squares) X(max_abs) X(count_nonfinite) X(argmax_rows)   \
-              X(global_average_pool_forward) X(global_average_pool_backward) X(max_pool_forward)   \
-                  X(max_pool_backward) X(upsample_nearest_forward) X(upsample_nearest_backward) X( \
-                      embedding_forward) X(embedding_backward) X(timestep_embedding)               \
-                      X(add_positions) X(sum_leading) X(gather_tokens_forward) X(                  \
-                          gather_tokens_backward) X(weighted_mse_forward) X(weighted_mse_backward) \
-                          X(matching_sum_forward) X(matching_sum_backward) X(mmd_rbf_forward) X(   \
-                              mmd_rbf_backward) X(cross_entropy_forward) X(cross_entropy_backward) \
-                              X(one_hot) X(kl_forward) X(kl_backward) X(adamw_step) X(sgd_step)    \
-                                  X(global_norm) X(ema_update) X(combine_samples)                  \
-                                      X(posterior_sample_forward) X(posterior_sample_backward)     \
-                                          X(guided_step) X(random_normal) X(random_uniform)        \
-                                              X(random_normal_samples) X(normalize_u8)             \
-                                                  X(quantize_u8) X(affine_sample)                  \
-                                                      X(flip_horizontal) X(mix_samples)            \
-                                                          X(pairwise_squared)
+#define REALFAKE_KERNEL_OPS(X) \
+  X(group_norm_forward) X(group_norm_backward) X(layer_norm_forward)                    \
+  X(layer_norm_backward) X(batch_norm_forward) X(batch_norm_backward)                   \
+  X(batch_norm_inference) X(l2_normalize_forward) X(l2_normalize_backward)              \
+  X(activation_forward) X(activation_backward) X(geglu_forward) X(geglu_backward)       \
+  X(softmax_forward) X(softmax_backward) X(attention_forward) X(attention_backward)     \
+  X(fill) X(copy) X(add) X(scale) X(multiply) X(add_broadcast) X(sum_middle)            \
+  X(scale_samples) X(cast) X(column_sum) X(sum_all) X(sum_squares) X(max_abs)           \
+  X(count_nonfinite) X(argmax_rows) X(global_average_pool_forward)                      \
+  X(global_average_pool_backward) X(max_pool_forward) X(max_pool_backward)              \
+  X(upsample_nearest_forward) X(upsample_nearest_backward) X(embedding_forward)         \
+  X(embedding_backward) X(timestep_embedding) X(add_positions) X(sum_leading)           \
+  X(gather_tokens_forward) X(gather_tokens_backward) X(weighted_mse_forward)            \
+  X(weighted_mse_backward) X(matching_sum_forward) X(matching_sum_backward)             \
+  X(mmd_rbf_forward) X(mmd_rbf_backward) X(cross_entropy_forward)                       \
+  X(cross_entropy_backward) X(one_hot) X(kl_forward) X(kl_backward) X(adamw_step)       \
+  X(sgd_step) X(global_norm) X(ema_update) X(combine_samples)                           \
+  X(posterior_sample_forward) X(posterior_sample_backward) X(guided_step)               \
+  X(random_normal) X(random_uniform) X(random_normal_samples) X(normalize_u8)           \
+  X(quantize_u8) X(affine_sample) X(flip_horizontal) X(mix_samples) X(pairwise_squared)
+// clang-format on
 
 #define REALFAKE_OPS(X) REALFAKE_LIBRARY_OPS(X) REALFAKE_KERNEL_OPS(X)
 
