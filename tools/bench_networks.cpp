@@ -149,7 +149,7 @@ Network resnet_step(Exec& exec, const std::string& model, int64_t classes, int64
             const Var loss = cross_entropy(tape, (*s->net->net)(tape, Var(s->images), true),
                                            s->target, s->options.label_smoothing);
             tape.backward(loss);
-            s->optimizer->step(1e-3);  // small: the weights are to stay finite, not to learn
+            s->optimizer->step(1e-3, 0);  // small: the weights are to stay finite, not to learn
             return loss.value();
           },
           size, "pixels", s};
