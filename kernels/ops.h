@@ -8,8 +8,9 @@
 // pair. Public functions (declared in the family headers, defined in kernels/ops/) check shapes and
 // dtypes and throw ContractError "[op] ..."; the implementations behind the table assume them.
 // Unless a contract says otherwise: T is f32 (all devices) or f64 (cpu only); all tensors of a call
-// live on the Exec's device; rows may be strided (Tensor::row_stride); outputs do not overlap
-// inputs; no float atomics, so equal calls give equal bytes.
+// live on the Exec's device; rows may be strided (Tensor::row_stride) in gemm, attention,
+// normalization, activation, elementwise and column_sum, and are dense elsewhere; outputs do not
+// overlap inputs; no float atomics, so equal calls give equal bytes.
 #include "kernels/exec.h"
 #include "kernels/tensor.h"
 

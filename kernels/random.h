@@ -22,8 +22,8 @@ enum class Stream : uint32_t {
   variance
 };
 
-// out (N,...): row n of the leading dimension is sample first + n. f32; f64 gets the same values
-// widened.
+// out (N,...) dense: row n of the leading dimension is sample first + n. f32; f64 gets the same
+// values widened.
 void random_normal(Exec&, Out out, uint64_t seed, Stream stream, uint64_t first);
 void random_uniform(Exec&, Out out, uint64_t seed, Stream stream, uint64_t first);  // [0, 1)
 // As above with sample numbers given: sample[n], i64 (N).

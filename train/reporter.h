@@ -21,7 +21,7 @@ class Reporter {
   // The stage begins, after `step` steps that an earlier process did: what was written of later
   // ones is void.
   virtual void rewind(const std::string&, int64_t) {}
-  // True once a signal asked to stop: finish the step, save, throw Interrupted.
+  // True once a signal asked to stop: finish the step, save, throw Error(ExitCode::interrupted).
   virtual bool stop_requested() const = 0;
 };
 
