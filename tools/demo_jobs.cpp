@@ -31,6 +31,15 @@ class DemoJobs {
 
  private:
   std::string path(const std::string& job) const { return graph_.folder(job).generic_string(); }
+  // A command as a job's settings: the same wherever the run folder lies.
+  std::string without_root(std::string command) const {
+    const std::string root = graph_.folder("").generic_string();
+    const std::string in_place = "RUN/";
+    for (size_t at = command.find(root); at != std::string::npos;
+         at = command.find(root, at + in_place.size()))
+      command.replace(at, root.size(), in_place);
+    return command;
+  }
   std::string at_seed(const std::string& rest) const { return concat("seed-", seed_, "/", rest); }
 
   // The digits that train and the digits that measure, as folders of their own; and the embedding
@@ -121,7 +130,7 @@ class DemoJobs {
         {.name = job,
          .command = command,
          .after = {embed},
-         .settings = {{"command", command}, {"snr_gamma", o.loss.snr_gamma}},
+         .settings = {{"command", without_root(command)}, {"snr_gamma", o.loss.snr_gamma}},
          .run = [o, model, embed](JobContext& c) -> Json {
            const Embedded data =
                load_embedded(c.exec, c.folder_of(embed) / "embedded.safetensors", "");
@@ -156,7 +165,7 @@ class DemoJobs {
     graph_.add({.name = job,
                 .command = command,
                 .after = after,
-                .settings = {{"command", command}},
+                .settings = {{"command", without_root(command)}},
                 .run = [o, model, embed, finetune_job](JobContext& c) -> Json {
                   GenerateOptions options = o;
                   if (!finetune_job.empty())
@@ -213,7 +222,7 @@ class DemoJobs {
                 .command = command + "\nbuild/realfake evaluate --model " + path(job) +
                            " --data_dir " + path("data"),
                 .after = after,
-                .settings = {{"command", command}},
+                .settings = {{"command", without_root(command)}},
                 .run = [o, parts](JobContext& c) -> Json {
                   const ImageSet train = read_union(parts, c.folder_of);
                   const auto net = train_classifier(c.exec, train, o, c.folder, true, c.reporter);
