@@ -13,7 +13,7 @@ Command make_report_command() {
   Command command;
   command.name = "report";
   command.summary =
-      "Write report.html, one self-contained page, from the results.json of a run folder";
+      "one self-contained page, report.html, from the results.json of a run folder";
   command.example = "realfake report runs/demo";
   command.declare = [run](Options& options) {
     options.path("run", run.get(), "Run folder that holds results.json").positional().required();
