@@ -12,8 +12,7 @@ Command make_report_command() {
   const auto run = std::make_shared<std::filesystem::path>();
   Command command;
   command.name = "report";
-  command.summary =
-      "one self-contained page, report.html, from the results.json of a run folder";
+  command.summary = "one self-contained page, report.html, from the results.json of a run folder";
   command.example = "realfake report runs/demo";
   command.declare = [run](Options& options) {
     options.path("run", run.get(), "Run folder that holds results.json").positional().required();
